@@ -1,0 +1,169 @@
+/* Output shapes before the first run. ORT lets an output take an input's memory only where it knows, by numbers or by
+ * the same symbols, that both are equally large; without these functions nothing would ever run in place. */
+#include "operator.h"
+
+#include <stdio.h>
+
+enum { SYMBOL_SIZE = 192, PAST_OF_CONV1D = 2 };
+
+typedef struct Shape {
+    int type; /* of the elements */
+    size_t rank;
+    int64_t dims[MAX_RANK];
+    const char *symbols[MAX_RANK]; /* belong to the info they were read from; "" where a dimension is a number */
+} Shape;
+
+static OrtStatus *read_known_shape(const OrtTensorInfo *info, Shape *shape, int *known)
+{
+    *known = 0;
+    TRY(ort->GetTensorElementType(info, &shape->type));
+    TRY(ort->GetDimensionsCount(info, &shape->rank));
+    if (shape->rank != 3) {
+        return NULL; /* the kernel will say so, with the values at hand */
+    }
+    TRY(ort->GetDimensions(info, shape->dims, shape->rank));
+    TRY(ort->GetSymbolicDimensions(info, shape->symbols, shape->rank));
+    for (size_t i = 0; i < shape->rank; i++) {
+        if (shape->dims[i] < 0 && shape->symbols[i][0] == '\0') {
+            return NULL; /* a dimension without a name equals no other */
+        }
+    }
+    *known = 1;
+    return NULL;
+}
+
+static OrtStatus *set_shape(OrtShapeContext *context, size_t index, int type, Shape *shape)
+{
+    OrtTensorInfo *info = NULL;
+    TRY(ort->CreateTensorTypeAndShapeInfo(&info));
+    OrtStatus *status = ort->SetTensorElementType(info, type);
+    status = status ? status : ort->SetDimensions(info, shape->dims, shape->rank);
+    status = status ? status : ort->SetSymbolicDimensions(info, shape->symbols, shape->rank);
+    status = status ? status : ort->ShapeInferContext_SetOutputTypeShape(context, index, info);
+    ort->ReleaseTensorTypeAndShapeInfo(info);
+    return status;
+}
+
+/* ORT has no way to ask whether a node has an optional output, and refuses the shape of one that it has not. */
+static void set_optional_shape(OrtShapeContext *context, size_t index, int type, Shape *shape)
+{
+    if (!refuses_missing_outputs) {
+        return;
+    }
+    OrtStatus *status = set_shape(context, index, type, shape);
+    if (status != NULL) {
+        ort->ReleaseStatus(status);
+    }
+}
+
+/* ORT asks the uint8 form of an operator about its int8 form too: bytes out are of the type of the bytes in. */
+static OrtStatus *set_outputs(const Operator *operator, OrtShapeContext *context, Shape *shape)
+{
+    TRY(set_shape(context, 0, shape->type, shape));
+    if (operator->outputs[1].name != NULL) {
+        set_optional_shape(context, 1, operator->outputs[1].type, shape);
+    }
+    return NULL;
+}
+
+OrtStatus *ORT_CALL infer_same_shape(const OrtCustomOp *op, OrtShapeContext *context)
+{
+    OrtTensorInfo *info = NULL;
+    Shape shape;
+    int known = 0;
+    TRY(ort->ShapeInferContext_GetInputTypeShape(context, 0, &info));
+    TRY(read_known_shape(info, &shape, &known));
+    return known ? set_outputs((const Operator *)op, context, &shape) : NULL;
+}
+
+static int64_t attribute(const OrtShapeContext *context, const char *name, int64_t fallback)
+{
+    const OrtAttribute *found = NULL;
+    int64_t value = fallback;
+    size_t size = 0;
+    OrtStatus *status = ort->ShapeInferContext_GetAttribute(context, name, &found);
+    if (status == NULL && found != NULL) {
+        status = ort->ReadOpAttr(found, ORT_ATTRIBUTE_INT, &value, sizeof value, &size);
+    }
+    if (status != NULL) {
+        ort->ReleaseStatus(status);
+        return fallback;
+    }
+    return value;
+}
+
+OrtStatus *ORT_CALL infer_shuffled_shape(const OrtCustomOp *op, OrtShapeContext *context)
+{
+    OrtTensorInfo *info = NULL;
+    Shape shape;
+    int known = 0;
+    char symbol[SYMBOL_SIZE];
+    TRY(ort->ShapeInferContext_GetInputTypeShape(context, 0, &info));
+    TRY(read_known_shape(info, &shape, &known));
+    const int64_t stride = attribute(context, "stride", 1);
+    const int64_t trim = attribute(context, "trim_begin", 0) + attribute(context, "trim_end", 0);
+    const int channels_last = attribute(context, "channels_last", 0) != 0;
+    const size_t channel_axis = channels_last ? 2 : 1;
+    const size_t time_axis = channels_last ? 1 : 2;
+    if (!known || stride < 1 || shape.dims[channel_axis] < 0) {
+        return NULL;
+    }
+    shape.dims[channel_axis] /= stride;
+    if (shape.dims[time_axis] >= 0) {
+        shape.dims[time_axis] = shape.dims[time_axis] * stride - trim;
+    } else if (stride != 1 || trim != 0) {
+        const int length = snprintf(symbol, sizeof symbol, "(%s)*%lld-%lld", shape.symbols[time_axis],
+                                    (long long)stride, (long long)trim);
+        if (length < 0 || length >= SYMBOL_SIZE) {
+            return NULL;
+        }
+        shape.symbols[time_axis] = symbol;
+    }
+    return set_outputs((const Operator *)op, context, &shape);
+}
+
+/* Whether the optional input is there: an absent one has no elements of any type. */
+static int has_input(const OrtShapeContext *context, size_t index)
+{
+    OrtTensorInfo *info = NULL;
+    int type = 0;
+    OrtStatus *status = ort->ShapeInferContext_GetInputTypeShape(context, index, &info);
+    status = status || info == NULL ? status : ort->GetTensorElementType(info, &type);
+    if (status != NULL) {
+        ort->ReleaseStatus(status);
+        return 0;
+    }
+    return type == ORT_FLOAT;
+}
+
+OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext *context)
+{
+    OrtTensorInfo *info = NULL;
+    Shape shape;
+    int known = 0;
+    char symbol[SYMBOL_SIZE];
+    TRY(ort->ShapeInferContext_GetInputTypeShape(context, 0, &info));
+    TRY(read_known_shape(info, &shape, &known));
+    if (!known) {
+        return NULL;
+    }
+    const int64_t span = (attribute(context, "kernel", 1) - 1) * attribute(context, "dilation", 1);
+    const int64_t lead = has_input(context, PAST_OF_CONV1D) ? span : attribute(context, "pad_begin", 0);
+    const int64_t added = lead + attribute(context, "pad_end", 0) - span;
+    Shape present = shape;
+    present.dims[1] = span;
+    present.symbols[1] = "";
+    set_optional_shape(context, 2, shape.type, &present);
+    if (shape.dims[1] >= 0) {
+        shape.dims[1] += added;
+    } else if (added != 0) {
+        const int length = snprintf(symbol, sizeof symbol, "(%s)%+lld", shape.symbols[1], (long long)added);
+        if (length < 0 || length >= SYMBOL_SIZE) {
+            return NULL;
+        }
+        shape.symbols[1] = symbol;
+    }
+    shape.dims[2] = attribute(context, "out_channels", 1);
+    shape.symbols[2] = "";
+    return set_outputs((const Operator *)op, context, &shape);
+}
