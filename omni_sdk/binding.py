@@ -1,0 +1,295 @@
+"""One run: ORT's IO binding over leased buffers, or a plain `session.run` where nothing can be bound."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+
+from omni_sdk._buffers import BufferPool, Frame
+from omni_sdk.errors import InputError, ModelError
+from omni_sdk.feeds import unpacked
+from omni_sdk.session import explained
+from omni_sdk.specs import NATIVE, TensorSpec
+from omni_sdk.stats import Counter
+
+DeviceValue: TypeAlias = ort.OrtValue
+
+# Addresses remembered for each array of a bound run.
+KNOWN_PLACES = 8
+
+# Addresses never seen before, in a row, after which an input is copied to one that stays bound.
+STRANGE_PLACES = 16
+
+
+class BoundRun:
+    """A run at fixed input and output shapes, bound once and used again.
+
+    Inputs are bound where they lie, outputs to blocks of the pool. A side that lies where it lay at the last run is
+    not bound anew: in a steady state a run costs no binding at all.
+
+    Ownership: the binding knows addresses only. The caller keeps the feeds alive while it runs; result arrays carry
+    their leases away. Never used by two threads at once: whoever takes a bound run from the model's idle ones has it
+    alone.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    inputs, outputs : sequence of TensorSpec
+        Tensors of numbers only.
+    input_shapes, output_shapes : sequence of tuple of int
+    pool : BufferPool
+        Where results live.
+    counter : Counter
+        Of runs.
+    stages : bool
+        Whether small inputs that lie elsewhere every time are copied in the end, and counted, to where one stays bound:
+        the bytes cost less than the binding.
+    """
+
+    __slots__ = ("_bind_inputs", "_bind_outputs", "_binding", "_count", "_pool", "_session", "inputs", "outputs")
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        input_shapes: Sequence[tuple[int, ...]],
+        output_shapes: Sequence[tuple[int, ...]],
+        pool: BufferPool,
+        counter: Counter,
+        *,
+        stages: bool = False,
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._pool = pool
+        self.inputs = _frame(inputs, input_shapes)
+        self.outputs = _frame(outputs, output_shapes)
+        self._bind_inputs = _Binder(self.inputs, inputs, self._binding.bind_ortvalue_input, pool if stages else None)
+        self._bind_outputs = _Binder(self.outputs, outputs, self._binding.bind_ortvalue_output, None)
+        self._count = counter.add
+
+    def run(
+        self, moved: int, options: ort.RunOptions | None = None, given: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs on the feeds that `inputs.match` was last held against.
+
+        Parameters
+        ----------
+        moved : int
+            What `inputs.match` returned.
+        options : onnxruntime.RunOptions, optional
+        given : dict, optional
+            Arrays of the caller's to write outputs to; checked by the caller.
+        """
+        try:
+            if moved:
+                self._bind_inputs()
+            results = self.outputs.make(self._pool, given)
+            self._bind_outputs()
+        except BaseException:
+            self._forget()
+            raise
+        try:
+            self._session.run_with_iobinding(self._binding, options)
+        except Exception as error:
+            self._forget()
+            raise _failure(error) from error
+        self._count()
+        return results
+
+    def _forget(self) -> None:
+        self.inputs.forget()
+        self.outputs.forget()
+
+
+class _Binder:
+    """Binds what moved on one side. Places where arrays lay before are known: buffers of a pool come round again.
+
+    A value carries an address, dtype and shape to ONNX Runtime, and is only ever bound when an array lies there.
+    """
+
+    __slots__ = ("_bind", "_frame", "_known", "_stager", "_strange", "_types")
+
+    def __init__(
+        self,
+        frame: Frame,
+        specs: Sequence[TensorSpec],
+        bind: Callable[[str, ort.OrtValue], None],
+        stager: BufferPool | None,
+    ) -> None:
+        self._frame = frame
+        self._bind = bind
+        self._stager = stager
+        self._types = [spec.element.onnx for spec in specs if spec.element]
+        self._known: dict[tuple[int, int], ort.OrtValue] = {}
+        self._strange = [0] * len(self._types)
+
+    def __call__(self) -> None:
+        for place in self._frame.moved():
+            index = place[0]
+            value = self._known.get(place)
+            if value is None:
+                value = self._new_value(place)
+            else:
+                self._strange[index] = 0
+            self._bind(self._frame.names[index], value)
+
+    def _new_value(self, place: tuple[int, int]) -> ort.OrtValue:
+        index = place[0]
+        if len(self._known) >= KNOWN_PLACES * len(self._types):
+            self._known.clear()
+        value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(self._frame.at(index), self._types[index])
+        self._known[place] = value
+        self._strange[index] += 1
+        if self._stager is not None and self._strange[index] >= STRANGE_PLACES:
+            self._frame.stage(index, self._stager)
+        return value
+
+
+def on_device(array: np.ndarray, device: str) -> DeviceValue:
+    """A value in a device's memory, owned by ONNX Runtime's allocator; on `"cpu"` the array itself, kept alive."""
+    return ort.OrtValue.ortvalue_from_numpy(array, device)
+
+
+class RunFailed(ModelError):
+    """ONNX Runtime failed on a run, or was told to stop."""
+
+
+class Interrupt:
+    """Ends a run from outside: after a time, or when told to. One for each call, as a context around it.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds from entering the context.
+
+    Attributes
+    ----------
+    told : concurrent.futures.Future
+        Done once it fired: for a call that waits for something else than ONNX Runtime.
+
+    Raises
+    ------
+    InputError
+        When the timeout is not a number.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.options = ort.RunOptions()
+        self.timeout = None if timeout is None else _seconds(timeout)
+        self.told: Future[None] = Future()
+        self._timer = None if self.timeout is None else threading.Timer(self.timeout, self.fire)
+
+    def shrink_arena(self) -> None:
+        """ONNX Runtime gives its arena back to the system when the run is over."""
+        self.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    @property
+    def fired(self) -> bool:
+        """Whether the run was told to stop."""
+        return self.told.done()
+
+    def fire(self) -> None:
+        """ONNX Runtime stops at the next node."""
+        with suppress(InvalidStateError):  # told before, by the timer or the caller
+            self.told.set_result(None)
+        self.options.terminate = True
+
+    def __enter__(self) -> Interrupt:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def run_unbound(
+    session: ort.InferenceSession,
+    feeds: Mapping[str, Any],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    options: ort.RunOptions | None = None,
+) -> tuple[dict[str, Any], int]:
+    """A run whose outputs ONNX Runtime allocates, and the bytes that had to be copied out of it.
+
+    Sequences, maps, optionals and strings pass through as ONNX Runtime gives them.
+    """
+    if all(spec.type_name in NATIVE or spec.element is None for spec in (*inputs, *outputs)):
+        try:
+            values = session.run(None, dict(feeds), options)
+        except Exception as error:
+            raise _failure(error) from error
+        results = dict(zip((spec.name for spec in outputs), values, strict=True))
+        _refuse_none([spec for spec in outputs if results[spec.name] is None])
+        return results, 0
+    return _run_on_values(session, feeds, inputs, outputs, options)
+
+
+def _run_on_values(
+    session: ort.InferenceSession,
+    feeds: Mapping[str, Any],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    options: ort.RunOptions | None,
+) -> tuple[dict[str, Any], int]:
+    """For element types that numpy lacks: `session.run` takes and gives none of them."""
+    values = {spec.name: _ort_value(feeds[spec.name], spec) for spec in inputs}
+    try:
+        found = session.run_with_ort_values([spec.name for spec in outputs], values, options)
+    except Exception as error:
+        raise _failure(error) from error
+    _refuse_none([spec for spec, value in zip(outputs, found, strict=True) if not value.has_value()])
+    results: dict[str, Any] = {}
+    copied = 0
+    for spec, value in zip(outputs, found, strict=True):
+        if spec.element is None or spec.type_name in NATIVE:
+            results[spec.name] = value.numpy() if value.is_tensor() else value
+            continue
+        data = np.frombuffer(ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes()), np.uint8)
+        copied += data.nbytes
+        if spec.element.packed:
+            results[spec.name] = unpacked(data, value.shape(), spec.element.bits, spec.dtype)
+        else:
+            results[spec.name] = data.view(spec.dtype).reshape(value.shape()).copy()
+    return results, copied
+
+
+def _refuse_none(specs: Sequence[TensorSpec]) -> None:
+    """A graph's branch may leave out a tensor that its interface promises; an optional may be none."""
+    for spec in specs:
+        if spec.is_tensor:
+            raise ModelError(f"Expected {spec}, got nothing from ONNX Runtime - at infer")
+
+
+def _seconds(timeout: object) -> float:
+    if not isinstance(timeout, Real) or math.isnan(timeout):
+        raise InputError(f"Expected a number of seconds, got {timeout!r} - at timeout")
+    return min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
+
+
+def _failure(error: Exception) -> RunFailed:
+    message, hint = explained(error)
+    return RunFailed(f"Expected a run to succeed, got {message} - at infer", hint=hint)
+
+
+def _ort_value(array: Any, spec: TensorSpec) -> ort.OrtValue:
+    if spec.element is None:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, spec.element.onnx)
+
+
+def _frame(specs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]]) -> Frame:
+    return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes)

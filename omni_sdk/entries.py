@@ -1,0 +1,209 @@
+"""Entries of a private cache folder: verified before use, bounded in bytes, safe among processes.
+
+Trust
+    The folder belongs to this user alone (owner and mode are checked). An entry lists its files with sizes and
+    checksums. Reading gigabytes at every load would cost as much as it saves, so an entry is read whole once per boot:
+    then its files' state is noted (`omni_sdk.stamps`), and while that stays equal the content is taken as read.
+    Whatever does not fit is dropped and written anew, never used.
+
+Processes
+    An entry's lock (a file that keys of the same first digits share) is held shared from before an entry is verified
+    until whoever asked has read it, and alone while one is written or dropped. So nobody reads half of one entry and
+    half of its successor, and of several processes that miss at once, one writes and the others wait for it,
+    `WAIT_SECONDS` at most. A process that dies gives up its locks; what it had half written is swept.
+
+Failure
+    No room, no rights, no locks: `holding` yields None, and the caller does without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from omni_sdk import files, folders, stamps, strict
+from omni_sdk.errors import BundleError
+from omni_sdk.files import FileEntry
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "omni-sdk cache entry"
+LISTING = "entry.json"
+STAMP = "verified.json"
+WAIT_SECONDS = 120.0
+EVICTION_WAIT_SECONDS = 0.5
+POLL_SECONDS = 0.02
+
+
+class Entries:
+    """Folders by key, under one private folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they stand; made when the first is written.
+    limit_bytes : int
+        Sum of the entries' files; the least recently used go first, never one that
+        is being read. An entry for which there is no room is not kept.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    @contextlib.contextmanager
+    def holding(self, key: str, write: Callable[[Path], None]) -> Iterator[Path | None]:
+        """Hold the entry of a key for reading; written first where there is none, or none to be trusted.
+
+        Parameters
+        ----------
+        key : str
+            32 hexadecimal digits that name the content.
+        write : callable
+            Fills the empty folder that it is given.
+
+        Yields
+        ------
+        pathlib.Path or None
+            The entry's folder, whole and verified for as long as the context lasts; None where the cache cannot serve.
+
+        Raises
+        ------
+        OmniError
+            What `write` raises of this package's own; what the disk raises is logged.
+        """
+        with contextlib.ExitStack() as stack:
+            yield self._held(stack, key, write)
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry, without looking whether it is whole."""
+        return (self.folder / key).is_dir()
+
+    def drop(self, key: str) -> None:
+        """Remove an entry that turned out to be of no use."""
+        with contextlib.suppress(OSError), self._lock(key, alone=True):
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def bytes(self) -> int:
+        """Sum of the entries' files."""
+        return sum(size for _, size, _ in self._entries())
+
+    def _held(self, stack: contextlib.ExitStack, key: str, write: Callable[[Path], None]) -> Path | None:
+        place = self.folder / key
+        try:
+            folders.make_private(self.folder)
+            for _ in range(2):
+                shared = contextlib.ExitStack()
+                shared.enter_context(self._lock(key, alone=False))
+                if self._is_whole(place):
+                    stack.push(shared)
+                    return place
+                shared.close()
+                with self._lock(key, alone=True):
+                    if not self._is_whole(place):
+                        self._write(key, write)
+        except OSError as error:
+            logger.warning("the cache folder %s cannot serve: %s", self.folder, error)
+        return None
+
+    def _write(self, key: str, write: Callable[[Path], None]) -> None:
+        place = self.folder / key
+        folders.sweep_inside(self.folder)
+        shutil.rmtree(place, ignore_errors=True)
+        with folders.replacing(place, _refuse, durable=False) as folder:
+            write(folder)
+            listed = files.listing(folder)
+            document = {"format": FORMAT, "key": key, "files": [asdict(entry) for entry in listed]}
+            (folder / LISTING).write_text(json.dumps(document))
+            stamps.note(folder / STAMP, stamps.state([(folder / entry.name).stat() for entry in listed]))
+        self._evict(keep=key)
+
+    def _is_whole(self, place: Path) -> bool:
+        if not place.is_dir():
+            return False
+        try:
+            listed = _listed(place)
+            stamp = stamps.read(place, STAMP) if (place / STAMP).exists() else None
+            known = [files.check(place, entry, checksum=False) for entry in listed]
+            if stamp != stamps.state(known):
+                checked = [files.check(place, entry, checksum=True) for entry in listed]
+                stamps.note(place / STAMP, stamps.state(checked))
+            with contextlib.suppress(OSError):  # a folder that is not to be written serves all the same
+                os.utime(place / STAMP)
+        except (BundleError, OSError) as error:
+            logger.warning("dropping the cache entry %s: %s", place.name, error)
+            return False
+        return True
+
+    def _evict(self, keep: str) -> None:
+        """Get within the limit. What is being read stays, so the entry just written is the last to go."""
+        entries = sorted(self._entries(), key=lambda entry: (entry[0].name == keep, entry[2]))
+        total = sum(size for _, size, _ in entries)
+        for place, size, _ in entries:
+            if total <= self.limit_bytes:
+                return
+            with contextlib.suppress(TimeoutError), contextlib.ExitStack() as stack:
+                if place.name != keep:
+                    stack.enter_context(self._lock(place.name, alone=True, wait=EVICTION_WAIT_SECONDS))
+                shutil.rmtree(place, ignore_errors=True)
+                total -= size
+                logger.info(
+                    "removed the cache entry %s of %d bytes to stay within %d", place.name, size, self.limit_bytes
+                )
+
+    def _entries(self) -> list[tuple[Path, int, float]]:
+        found = []
+        for place in self.folder.glob("[0-9a-f]*"):
+            with contextlib.suppress(OSError):
+                size = sum(path.stat().st_size for path in place.iterdir())
+                used = place / STAMP
+                found.append((place, size, used.stat().st_mtime if used.exists() else 0.0))
+        return found
+
+    @contextlib.contextmanager
+    def _lock(self, key: str, *, alone: bool, wait: float | None = None) -> Iterator[None]:
+        if sys.platform == "win32":
+            raise OSError("files have no shared locks here")
+        path = self.folder / f".lock-{key[:4]}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            seconds = WAIT_SECONDS if wait is None else wait
+            operation = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+            deadline = time.monotonic() + seconds
+            while True:
+                try:
+                    fcntl.flock(descriptor, operation)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise TimeoutError(f"another process held {path.name} for {seconds:g} s") from None
+                    time.sleep(POLL_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _listed(place: Path) -> tuple[FileEntry, ...]:
+    document = strict.Reader(stamps.read(place, LISTING), "entry")
+    if document.take("format") != FORMAT:
+        strict.refuse(f"the format {FORMAT!r}", "another one", "entry.format")
+    if document.digest("key") != place.name:
+        strict.refuse(f"the key {place.name}", "another one", "entry.key")
+    entries = files.files_of(document)
+    document.close()
+    return entries
+
+
+def _refuse(place: Path) -> None:
+    raise FileExistsError(f"{place} appeared while it was locked")

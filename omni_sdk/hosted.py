@@ -1,0 +1,109 @@
+"""A model of a host, as its users see it: there when it is called, whether it was put away meanwhile or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from omni_sdk.errors import ModelError
+from omni_sdk.model import Model
+
+if TYPE_CHECKING:
+    from omni_sdk.stream import Stream
+
+
+class Keeper(Protocol):
+    """Whoever loads models and puts them away: a `Host`."""
+
+    def hold(self, name: str) -> Model: ...
+
+    def let_go(self, name: str, holder: int) -> None: ...
+
+
+class HostedModel(Model):
+    """A stand-in for a model that its host loads when it is called and may put away between calls.
+
+    Every call is the model's own. A stream holds the model from `stream()` to `close()`: its state lives there.
+    """
+
+    def __init__(self, keeper: Keeper, name: str) -> None:
+        self._keeper = keeper
+        self._hosted_name = name
+
+    @contextlib.contextmanager
+    def _model(self) -> Iterator[Model]:
+        model = self._keeper.hold(self._hosted_name)
+        try:
+            yield model
+        finally:
+            self._keeper.let_go(self._hosted_name, threading.get_ident())
+
+    def __getattr__(self, name: str) -> Any:
+        # What is not a call of its own below (specs, settings) is read off the model.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        with self._model() as model:
+            return getattr(model, name)
+
+    def infer(self, *feeds: Any, **named: Any) -> dict[str, Any]:
+        """As `Model.infer`."""
+        with self._model() as model:
+            return model.infer(*feeds, **named)
+
+    async def infer_async(self, *feeds: Any, **named: Any) -> dict[str, Any]:
+        """As `Model.infer_async`; waiting for room does not block the event loop."""
+        return await asyncio.to_thread(self.infer, *feeds, **named)
+
+    def warmup(self, *shapes: Any, **named: Any) -> Any:
+        """As `Model.warmup`."""
+        with self._model() as model:
+            return model.warmup(*shapes, **named)
+
+    @contextlib.contextmanager
+    def input_buffers(self, **shapes: Any) -> Iterator[dict[str, Any]]:
+        """As `Model.input_buffers`; the model is held meanwhile."""
+        with self._model() as model, model.input_buffers(**shapes) as buffers:
+            yield buffers
+
+    def stream(self, **named: Any) -> Stream:
+        """As `Model.stream`; the model is held until the stream is closed, by the thread that opened it."""
+        model = self._keeper.hold(self._hosted_name)
+        try:
+            stream = model.stream(**named)
+        except BaseException:
+            self._keeper.let_go(self._hosted_name, threading.get_ident())
+            raise
+        release = weakref.finalize(stream, self._keeper.let_go, self._hosted_name, threading.get_ident())
+        stream.on_close(release)
+        return stream
+
+    def stats(self) -> Any:
+        """As `Model.stats`; counts begin anew when the model was put away."""
+        with self._model() as model:
+            return model.stats()
+
+    def memory(self) -> Any:
+        """As `Model.memory`."""
+        with self._model() as model:
+            return model.memory()
+
+    def explain(self) -> Any:
+        """As `Model.explain`."""
+        with self._model() as model:
+            return model.explain()
+
+    def close(self) -> None:
+        """Nothing to do: the host closes its models."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ModelError(
+            f"Expected a model of its own, got one of a host - at pickling {self._hosted_name!r}",
+            hint="pickle the model's path and settings, and add it to a host there",
+        )
+
+    def __repr__(self) -> str:
+        return f"<HostedModel {self._hosted_name!r}>"

@@ -1,0 +1,343 @@
+"""File and Settings in, `onnxruntime.InferenceSession` out; every refusal of ONNX Runtime as a sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TypeAlias
+
+import onnxruntime as ort
+from xxhash import xxh3_128_hexdigest
+
+from omni_sdk import installed, providers, ranges
+from omni_sdk.errors import ModelError, ProviderError, SettingsError
+from omni_sdk.ort_options import ARENA_STRATEGIES
+from omni_sdk.refusals import RefusedError, refusal
+from omni_sdk.settings import KNOWN_ENTRIES, Settings
+from omni_sdk.source import Source
+from omni_sdk.specs import TensorSpec
+
+log = logging.getLogger(__name__)
+
+if os.environ["ORT_DISABLE_TELEMETRY"] != "0":  # for whoever imported onnxruntime before this package said no
+    ort.disable_telemetry_events()
+
+# First block of the arena that a host's models share; it grows as runs need it.
+SHARED_ARENA_BYTES = 1 << 20
+# Known since ONNX Runtime 1.24; before, nobody can tell where a node runs.
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+# Letters of a location that an error shows.
+MOST_SHOWN = 200
+
+Session: TypeAlias = ort.InferenceSession
+
+# ONNX Runtime heads its messages with "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : ".
+_HEADER = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+_SOURCE_LINE = re.compile(r"/\S+\.(?:cc|h):\d+ (?:[\w:~<>*& ,]+\(.*?\)(?: const)? )?")
+_HINTS = (
+    (re.compile(r"opset \d+ is under development|not.*support.*opset|Unsupported model IR version"),
+     "export it for an older opset or IR version, or install a newer onnxruntime"),
+    (re.compile(r"is not a registered function/op|Fatal error:.*is not a registered"),
+     "the graph needs an operator that this build of onnxruntime does not have"),
+    (re.compile(r"[Ee]xternal (?:data|initializer)|cannot get file size|GetFileLength"),
+     "keep the files of the model's external data beside it, under the names it was saved with"),
+    (re.compile(r"Protobuf parsing failed|INVALID_PROTOBUF"),
+     "the file is cut short, damaged, or no ONNX model"),
+)  # fmt: skip
+
+
+def open_session(
+    source: Source, settings: Settings, *, compiled: Path | None = None, cache_folder: Path | None = None
+) -> ort.InferenceSession:
+    """A session over a model.
+
+    Parameters
+    ----------
+    source : Source
+    settings : Settings
+    compiled : pathlib.Path, optional
+        The graph as `save_compiled` wrote it for this model, loaded in its place and not optimized again.
+    cache_folder : pathlib.Path, optional
+        Where providers with a cache of their own keep it.
+
+    Raises
+    ------
+    ModelError
+        When ONNX Runtime refuses the model.
+    SettingsError
+        When `settings.check` finds an error and `settings.strict` is on.
+    ProviderError
+        When a provider is missing, refuses the model, takes no node, or ONNX Runtime silently went without it.
+    """
+    options = _options(source, settings)
+    if compiled is not None:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = source.model if compiled is None else str(compiled)
+    try:
+        session = _session(source, model, settings, options, cache_folder)
+    except RefusedError as error:
+        if not settings.allow_fallback:
+            raise
+        log.warning("going on without %s: %s", error.provider, str(error).partition("\n")[0])
+        kept = [entry for entry in settings.provider_list() if entry[0] != error.provider]
+        return open_session(source, settings.replace(providers=kept or ("cpu",)), cache_folder=cache_folder)
+    if not settings.allow_fallback:
+        _check_taking_part(session, [name for name, _ in settings.provider_list()], source)
+    return session
+
+
+def _check_taking_part(session: ort.InferenceSession, asked: list[str], source: Source) -> None:
+    """`ProviderError` for a provider that is not there, or left every node to those that stand behind it."""
+    active = session.get_providers()
+    lost = [name for name in asked if name not in active]
+    if lost:
+        raise ProviderError(
+            f"Expected {lost[0]} to take part, got {', '.join(active)} - at {source}",
+            hint="its libraries, its device or one of its options may be at fault: ONNX Runtime said which on standard"
+            " error; allow_fallback=True goes on without it",
+        )
+    nodes = {name: len(taken) for name, taken in node_placement(session).items()}
+    for index, name in enumerate(asked):
+        behind = {other: count for other, count in nodes.items() if other not in asked[: index + 1]}
+        if name not in nodes and behind:
+            taken = ", ".join(f"{count} on {other}" for other, count in behind.items())
+            raise ProviderError(
+                f"Expected {name} to take nodes, got none of them there and {taken} - at {source}",
+                hint="it knows none of the operators, or not at these types; allow_fallback=True goes on without it",
+            )
+
+
+def save_compiled(source: Source, settings: Settings, path: Path) -> None:
+    """Writes the graph as ORT optimizes it for these settings, with its weights in a file beside it.
+
+    Parameters
+    ----------
+    source : Source
+    settings : Settings
+    path : pathlib.Path
+        Of the graph; the weights go to `path` with `.data` appended, each where ORT can map it.
+
+    Raises
+    ------
+    ModelError
+        When ONNX Runtime refuses the model, or cannot write it.
+    """
+    options = _options(source, settings)
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{path.name}.data")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    if settings.prepacking:
+        options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    _session(source, source.model, settings, options)
+
+
+def _options(source: Source, settings: Settings) -> ort.SessionOptions:
+    names = [name for name, _ in settings.provider_list()]
+    installed.refuse_conflicts(names)
+    refuse_what_would_be_ignored(settings, source)
+    _refuse_what_lies_elsewhere(settings, source)
+    options = settings.session_options()
+    if any(name != providers.CPU for name in names) and RECORD_PLACEMENT in KNOWN_ENTRIES:
+        options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    if source.needs_operators:
+        options.register_custom_ops_library(str(kernels_library()))
+    if settings.arena_bytes is not None:
+        Arena.register(settings.arena_bytes, settings.arena_extend_strategy)
+    if settings.shared_threads:
+        share_threads(settings)
+        # Weights beside the shared arena, not in it: closing a session then gives them back.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    if Threads.sized is not None:
+        options.use_per_session_threads = False
+        options.intra_op_num_threads = options.inter_op_num_threads = 0  # ORT warns about sizes beside a shared pool
+        if not settings.allow_spinning:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _session(
+    source: Source,
+    model: str | bytes,
+    settings: Settings,
+    options: ort.SessionOptions,
+    cache_folder: Path | None = None,
+) -> ort.InferenceSession:
+    if Threads.sized is None:
+        across = settings.inter_threads - 1 if settings.execution_mode == "parallel" else 0
+        _require_threads(settings.intra_threads - 1 + across, source)
+    chosen = settings.provider_list(cache_folder)
+    try:
+        # Left to itself, ONNX Runtime prints, and goes on with the CPU alone.
+        return ort.InferenceSession(model, options, providers=chosen, enable_fallback=False)
+    except Exception as error:
+        refused = refusal(str(error), [name for name, _ in chosen])
+        if refused is not None:
+            message = f"Expected a model that {refused.provider} takes, got {refused.why} - at {source}"
+            raise RefusedError(message, provider=refused.provider, hint=refused.hint) from error
+        message, hint = explained(error)
+        message = f"Expected a model that ONNX Runtime can load, got {message} - at {source}"
+        raise ModelError(message, hint=hint) from error
+
+
+def _require_threads(count: int, source: Source) -> None:
+    """Asks the system for threads, because ONNX Runtime waits for ever where it gets some of a pool's and not all."""
+    over, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(
+            f"Expected {count} more threads, got {len(started)} from the system - at load of {source}",
+            hint="raise the limits of address space and processes, or lower intra_op_num_threads",
+        ) from error
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
+
+
+def refuse_what_would_be_ignored(settings: Settings, source: Source) -> None:
+    """Logs what `Settings.check` finds; with `strict` its errors are raised as one `SettingsError`."""
+    found = settings.check(source.data if source.data is not None else source.path)
+    errors = [finding for finding in found if finding.level == "error"]
+    for finding in found:
+        log.log(logging.INFO if finding.level == "info" else logging.WARNING, "%s", finding)
+    if errors and settings.strict:
+        raise SettingsError(
+            f"Expected settings that take effect, got {'; '.join(map(str, errors))} - at load",
+            hint="remove them, or set strict=False to load regardless",
+        )
+
+
+def _refuse_what_lies_elsewhere(settings: Settings, source: Source) -> None:
+    """A model reads inside its own folder. One from bytes has none, unless the settings name one."""
+    if not source.elsewhere or (source.path is None and EXTERNAL_FOLDER in settings.session_entries):
+        return
+    place = "external data inside the model's folder" if source.path is not None else "a model that holds its weights"
+    raise ModelError(
+        f"Expected {place}, got external data in {source.elsewhere[0][:MOST_SHOWN]!r} - at {source}",
+        hint="keep its files beside it, none behind a link that leaves the folder, and load it from its path",
+    )
+
+
+def specs(session: ort.InferenceSession) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a session. `ModelError` where their names are no text."""
+    try:
+        allowed = ranges.of(session.get_modelmeta().custom_metadata_map)
+        inputs, outputs = (
+            tuple(TensorSpec.of(arg.name, arg.type, arg.shape, allowed.get(arg.name)) for arg in args)
+            for args in (session.get_inputs(), session.get_outputs())
+        )
+    except UnicodeDecodeError as error:
+        raise ModelError(f"Expected names and metadata in UTF-8, got {error} - at the graph's interface") from error
+    return inputs, outputs
+
+
+def node_placement(session: ort.InferenceSession) -> dict[str, list[str]]:
+    """Provider -> its nodes as `"name (Operator)"`, where ONNX Runtime recorded it; else empty."""
+    try:
+        subgraphs = session.get_provider_graph_assignment_info()
+    except Exception:  # not recorded for this session, or a version that does not know it
+        return {}
+    placement: dict[str, list[str]] = {}
+    for subgraph in subgraphs:
+        nodes = placement.setdefault(subgraph.ep_name, [])
+        nodes.extend(f"{node.name} ({node.op_type})" for node in subgraph.get_nodes())
+    return placement
+
+
+def memory_of(session: ort.InferenceSession) -> str:
+    """Where the first provider of a session computes, as ONNX Runtime names it for bindings: `"cpu"` or `"cuda"`."""
+    first = session.get_providers()[0]
+    return providers.FACTS[first].memory if first in providers.FACTS else "cpu"
+
+
+def ort_version() -> str:
+    """Version of the installed ONNX Runtime."""
+    return str(ort.__version__)
+
+
+def operators_digest() -> str:
+    """XXH3-128 of the library with the operators of domain `omni`: a graph optimized beside one is not for another."""
+    return str(xxh3_128_hexdigest(kernels_library().read_bytes()))
+
+
+def kernels_library() -> Path:
+    """The shared library with the operators of domain `omni`."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_kernels{suffix}")
+        if path.exists():
+            return path
+    raise ModelError(
+        f"Expected the library _kernels beside {Path(__file__).parent}, got none - at load",
+        hint="install omni-sdk from a wheel, or build it with a C compiler",
+    )
+
+
+def explained(error: Exception) -> tuple[str, str | None]:
+    """ONNX Runtime's message without its internals, on one line, and a remedy where one is known."""
+    raw = str(error).strip()
+    refused = refusal(raw)
+    if refused is not None:
+        return refused.why, refused.hint
+    message = _SOURCE_LINE.sub("", _HEADER.sub("", raw))
+    message = " ".join(message.split()) or type(error).__name__
+    hint = next((hint for pattern, hint in _HINTS if pattern.search(raw)), None)
+    return message.removesuffix("."), hint
+
+
+def share_threads(settings: Settings) -> None:
+    """Sets up one thread pool and one arena for all sessions of the process; the first call decides on sizes."""
+    Threads.register((settings.intra_threads, settings.inter_threads))
+    if Arena.registered is None:
+        Arena.register(settings.arena_bytes or SHARED_ARENA_BYTES, settings.arena_extend_strategy)
+
+
+class Threads:
+    """ONNX Runtime's process-wide thread pool. Once there is one, every session must use it."""
+
+    _lock = threading.Lock()
+    sized: tuple[int, int] | None = None
+
+    @classmethod
+    def register(cls, sizes: tuple[int, int]) -> None:
+        """Makes the pool of (intra-operator, inter-operator) threads, unless there is one already."""
+        with cls._lock:
+            if cls.sized is None:
+                try:
+                    ort.set_global_thread_pool_sizes(*sizes)
+                except Exception as error:  # other code of this process made one with sizes of its own
+                    log.warning("the process has a thread pool already: %s", explained(error)[0])
+                cls.sized = sizes
+        if cls.sized != sizes:
+            log.warning("%d threads have no effect: the process shares a pool of %d", sizes[0], cls.sized[0])
+
+
+class Arena:
+    """The process-wide arena behind `Settings.arena_bytes`: ONNX Runtime has one, and the first to ask sizes it."""
+
+    _lock = threading.Lock()
+    registered: tuple[int, str] | None = None
+
+    @classmethod
+    def register(cls, size: int, strategy: str) -> None:
+        """Makes the arena, unless there is one already; `registered` says what is in effect."""
+        asked = (size, strategy)
+        with cls._lock:
+            if cls.registered is None:
+                memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+                config = ort.OrtArenaCfg(
+                    {"initial_chunk_size_bytes": size, "arena_extend_strategy": ARENA_STRATEGIES[strategy]}
+                )
+                ort.create_and_register_allocator(memory, config)
+                cls.registered = asked
+        if cls.registered != asked:
+            log.warning("arena_bytes=%d has no effect: the process has an arena of %d", size, cls.registered[0])

@@ -1,0 +1,263 @@
+"""Streams for models without state: overlapping chunks, each with the context that its frames need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omni_sdk import feeds as feeding
+from omni_sdk.errors import StreamError
+from omni_sdk.specs import TensorSpec
+from omni_sdk.stream import Results, Stream, check_constants
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a long input is cut.
+
+    The output equals the one-shot output where `left` and `right` cover what a frame of output looks at, and where
+    the model gives `ratio` samples more for each frame more; `WindowStream.check` says whether they do.
+
+    Attributes
+    ----------
+    left : int
+        Frames of context before those that are new.
+    right : int
+        Frames after them that must be known; the output lags by as many.
+    hop : int, optional
+        New frames a run; None runs on whatever each step brings.
+    input : str, optional
+        The input that is cut; default the only one that is not constant.
+    input_axis, output_axis : int
+        Where frames and samples lie.
+    ratio : int, optional
+        Samples of output for a frame of input; default measured at the first step, by one more run.
+    """
+
+    left: int
+    right: int = 0
+    hop: int | None = None
+    input: str | None = None
+    input_axis: int = -1
+    output_axis: int = -1
+    ratio: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("left", self.left, 0), ("right", self.right, 0), ("hop", self.hop, 1)):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise StreamError(f"Expected {least} or more frames, got {value!r} - at Window.{name}")
+        if self.ratio is not None and (not isinstance(self.ratio, int) or self.ratio < 1):
+            raise StreamError(f"Expected 1 or more samples a frame, got {self.ratio!r} - at Window.ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCheck:
+    """A windowed run held against the one-shot run of the same input, for the output that differs most.
+
+    Attributes
+    ----------
+    equal : bool
+        Same length, and nothing further apart than `tolerance` of the largest sample.
+    max_abs_error : float
+        Over the samples both have.
+    expected_samples, samples : int
+        Length of the one-shot and of the windowed output.
+    """
+
+    equal: bool
+    max_abs_error: float
+    expected_samples: int
+    samples: int
+
+    def __str__(self) -> str:
+        verdict = "equals the one-shot output" if self.equal else "is NOT the one-shot output"
+        return (
+            f"windowed output {verdict}: {self.samples} of {self.expected_samples} samples,"
+            f" at most {self.max_abs_error:.3g} apart"
+        )
+
+
+class WindowStream(Stream):
+    """A stream over a model that knows no state. See `Window`.
+
+    Parameters
+    ----------
+    infer : callable
+        Feeds in, results out.
+    inputs, outputs : sequence of TensorSpec
+    window : Window
+    constants : mapping of str to ndarray
+    """
+
+    def __init__(
+        self,
+        infer: Callable[[dict[str, Any]], Results],
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        window: Window,
+        constants: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        check_constants(constants, inputs, {})
+        fresh = [spec for spec in inputs if spec.name not in constants]
+        named = [spec for spec in fresh if spec.name == window.input] if window.input else fresh
+        if len(named) != 1 or len(fresh) != 1:
+            names = ", ".join(spec.name for spec in fresh)
+            raise StreamError(
+                f"Expected one input to cut, got {names or 'none'} - at Window.input",
+                hint="give the others as constants: model.stream(window=..., name=array)",
+            )
+        self.window = window
+        self._infer = infer
+        self._spec = named[0]
+        self._outputs = [spec.name for spec in outputs]
+        self._constants = dict(constants)
+        self._ratios: dict[str, int] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        self._frames: np.ndarray | None = None  # context, then what is new
+        self._seen = 0  # frames ever taken in
+        self._done = 0  # frames whose output was given
+        self._waiting = 0  # frames at the end of _frames that no run has had as new ones
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The context and the counters; empty before the first step."""
+        if self._frames is None:
+            return {}
+        return {"frames": self._frames.copy(), "counters": np.array([self._seen, self._done, self._waiting])}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        self.reset()
+        if snapshot:
+            if snapshot.keys() != {"frames", "counters"}:
+                raise StreamError(f"Expected a window stream's snapshot, got {', '.join(snapshot)} - at restore")
+            self._frames = snapshot["frames"].copy()
+            self._seen, self._done, self._waiting = map(int, snapshot["counters"])
+
+    def flush(self) -> Results | None:
+        """Runs what is left: frames short of a hop, and those that waited for `right` more."""
+        with self._lock:
+            if self._done == self._seen or self._frames is None:
+                return None
+            results = self._take(self._seen)
+            self._waiting = 0
+            return results
+
+    def check(self, feeds: Mapping[str, Any], *, frames: int | None = None, tolerance: float = 1e-5) -> WindowCheck:
+        """Runs `feeds` in one shot and through a stream like this one, and compares.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            A long input, constants left out.
+        frames : int, optional
+            Frames a step; default the window's hop, else its left context.
+        tolerance : float
+            Relative to the largest sample.
+        """
+        whole = np.asarray(feeds[self._spec.name])
+        chunk = frames or self.window.hop or max(1, self.window.left)
+        length = whole.shape[self.window.input_axis]
+        kept, self._frames, counters = self._frames, None, (self._seen, self._done, self._waiting)
+        try:
+            self.reset()
+            cuts = [self._cut(whole, start, min(start + chunk, length)) for start in range(0, length, chunk)]
+            parts = list(self.run({self._spec.name: cut} for cut in cuts))
+        finally:
+            self._frames, (self._seen, self._done, self._waiting) = kept, counters
+        expected = self._infer({self._spec.name: whole, **self._constants})
+        checks = [
+            _compare(expected[name], self._joined([part[name] for part in parts]), self.window.output_axis, tolerance)
+            for name in self._outputs
+        ]
+        return max(checks, key=lambda check: (not check.equal, check.max_abs_error))
+
+    def _step(self, feeds: dict[str, Any]) -> Results:
+        if feeds.keys() != {self._spec.name}:
+            raise StreamError(f"Expected the input {self._spec.name!r}, got {', '.join(feeds)} - at Stream.step")
+        new = feeding.as_array(feeds[self._spec.name], self._spec)
+        axis, window = self.window.input_axis, self.window
+        before = (self._frames, self._seen, self._done, self._waiting)
+        frames = new if self._frames is None else np.concatenate([self._frames, new], axis=axis)
+        try:
+            self._frames = frames
+            self._seen += new.shape[axis]
+            self._waiting += new.shape[axis]
+            hop = window.hop or max(1, self._waiting)
+            parts = []
+            while self._waiting >= hop:
+                self._waiting -= hop
+                ready = self._seen - self._waiting
+                if ready - window.right > self._done:
+                    parts.append(self._take(ready - window.right, seen=ready))
+            return self._merged(parts)
+        except BaseException:  # unharmed: the step can be taken again
+            self._frames, self._seen, self._done, self._waiting = before
+            raise
+
+    def _take(self, upto: int, *, seen: int | None = None) -> Results:
+        """Output of the frames from `_done` to `upto`, from a run that ends at frame `seen`."""
+        assert self._frames is not None
+        window, seen = self.window, self._seen if seen is None else seen
+        start = max(0, self._done - window.left)
+        held = self._seen - self._frames.shape[window.input_axis]  # number of the first frame still held
+        chunk = self._cut(self._frames, start - held, seen - held)
+        results = self._infer({self._spec.name: np.ascontiguousarray(chunk), **self._constants})
+        if not self._ratios:
+            self._ratios = self._measured(chunk, results)
+        first = self._done == 0
+        cuts = {name: self._kept(results[name], name, seen - upto, upto - self._done, first) for name in self._outputs}
+        self._done = upto
+        self._frames = self._cut(self._frames, max(0, self._done - window.left - held), None).copy()
+        return cuts
+
+    def _kept(self, output: np.ndarray, name: str, after: int, new: int, first: bool) -> np.ndarray:
+        """The samples of `new` frames that `after` more frames follow; all before them too in the first chunk."""
+        ratio, axis = self._ratios[name], self.window.output_axis
+        end = output.shape[axis] - after * ratio
+        index: list[slice] = [slice(None)] * output.ndim
+        index[axis] = slice(0 if first else max(0, end - new * ratio), max(0, end))
+        return np.ascontiguousarray(output[tuple(index)])
+
+    def _measured(self, chunk: np.ndarray, results: Results) -> dict[str, int]:
+        """Samples a frame of each output: how much longer it gets with one frame more."""
+        if self.window.ratio is not None:
+            return dict.fromkeys(self._outputs, self.window.ratio)
+        axis = self.window.input_axis
+        longer = np.concatenate([chunk, self._cut(chunk, -1, None)], axis=axis)
+        more = self._infer({self._spec.name: longer, **self._constants})
+        out = self.window.output_axis
+        ratios = {name: more[name].shape[out] - results[name].shape[out] for name in self._outputs}
+        if any(ratio < 1 for ratio in ratios.values()):
+            raise StreamError(
+                f"Expected outputs that grow with the input, got {ratios} samples a frame - at Window",
+                hint="give Window(input_axis=..., output_axis=..., ratio=...)",
+            )
+        return ratios
+
+    def _merged(self, parts: list[Results]) -> Results:
+        if not parts:
+            return {name: np.zeros(0, np.float32) for name in self._outputs}
+        return parts[0] if len(parts) == 1 else {name: self._joined([p[name] for p in parts]) for name in self._outputs}
+
+    def _joined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        arrays = [array for array in arrays if array.size]
+        return np.concatenate(arrays, axis=self.window.output_axis) if arrays else np.zeros(0, np.float32)
+
+    def _cut(self, array: np.ndarray, start: int, stop: int | None) -> np.ndarray:
+        index: list[slice] = [slice(None)] * array.ndim
+        index[self.window.input_axis] = slice(start, stop)
+        return array[tuple(index)]
+
+
+def _compare(expected: np.ndarray, got: np.ndarray, axis: int, tolerance: float) -> WindowCheck:
+    lengths = expected.shape[axis], got.shape[axis]
+    common = min(lengths)
+    left, right = (np.moveaxis(array, axis, -1)[..., :common].astype(np.float64) for array in (expected, got))
+    error = float(np.max(np.abs(left - right), initial=0.0))
+    scale = float(np.max(np.abs(left), initial=0.0)) or 1.0
+    return WindowCheck(lengths[0] == lengths[1] and error <= tolerance * scale, error, *lengths)
