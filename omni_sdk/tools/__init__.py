@@ -1,0 +1,1 @@
+"""The tools wing: prepares models and measures them. Needs extras; the runtime never imports it."""

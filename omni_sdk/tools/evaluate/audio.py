@@ -1,0 +1,125 @@
+"""Audio files in: any format that libsndfile reads, mixed to mono, resampled by soxr where need be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from omni_sdk.errors import InputError
+from omni_sdk.tools.evaluate.extras import require
+
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
+"""What is taken for an audio file by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One file's audio.
+
+    Attributes
+    ----------
+    samples : numpy.ndarray
+        Float32 [samples], mono, full scale at 1.
+    sample_rate : int
+        Hz, as asked for.
+    source_rate : int
+        Hz, as the file had it; the samples were resampled where this differs.
+    """
+
+    samples: npt.NDArray[np.float32]
+    sample_rate: int
+    source_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def resampled(self) -> bool:
+        """The file had another sample rate than was asked for."""
+        return self.source_rate != self.sample_rate
+
+
+def read_audio(path: str | Path, sample_rate: int | None = None) -> Clip:
+    """Read one audio file as mono.
+
+    Parameters
+    ----------
+    path : str or Path
+        WAV, FLAC, Ogg, MP3 and whatever else the installed libsndfile reads.
+    sample_rate : int, optional
+        Rate to resample to in Hz (soxr, high quality); the file's own by default.
+
+    Returns
+    -------
+    Clip
+        Channels are averaged.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is not audio, it holds no sample, or samples that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"Expected an audio file, got no file - at {path}")
+    soundfile = require("soundfile")
+    try:
+        samples, source_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Expected audio that libsndfile reads, got a file it rejects ({error}) - at {path}"
+        ) from error
+    mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if mono.size == 0:
+        raise InputError(f"Expected at least one sample, got an empty recording - at {path}")
+    if not np.isfinite(mono).all():
+        raise InputError(
+            f"Expected finite samples, got {np.count_nonzero(~np.isfinite(mono))} that are not - at {path}"
+        )
+    rate = sample_rate or source_rate
+    return Clip(resample(np.ascontiguousarray(mono), source_rate, rate), rate, source_rate)
+
+
+def resample(samples: npt.NDArray[np.float32], source_rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Resample mono audio by soxr at high quality.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        Float32 [samples].
+    source_rate, sample_rate : int
+        From and to, in Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32; the argument itself where both rates are equal.
+    """
+    if source_rate == sample_rate:
+        return samples
+    resampled: npt.NDArray[np.float32] = require("soxr").resample(samples, source_rate, sample_rate, quality="HQ")
+    return resampled
+
+
+def find_audio(path: str | Path) -> list[Path]:
+    """A file by its name, or every audio file in a folder and below, sorted.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, which need not be audio or even exist; or a folder.
+
+    Returns
+    -------
+    list of Path
+        Files that `read_audio` may be tried on.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    return sorted(found for found in path.rglob("*") if found.suffix.lower() in SUFFIXES)

@@ -1,0 +1,238 @@
+"""Predicted speech quality: DNSMOS P.835 (Reddy et al., 2022), run through this SDK.
+
+The model hears 9.01 s of 16 kHz audio and gives raw signal, background and overall scores, which a polynomial each maps
+to the scale of listeners, from 1 to 5. A longer clip is heard through windows that hop by a second; a shorter one is
+repeated until it fills one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import omni_sdk as omni
+from omni_sdk.errors import InputError, ModelError
+from omni_sdk.tools.evaluate.audio import read_audio
+from omni_sdk.tools.statistics import Interval, bootstrap_interval
+
+Array = npt.NDArray[np.float64]
+
+SAMPLE_RATE = 16_000
+WINDOW_SECONDS = 9.01
+WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE)
+
+POLYNOMIALS = np.array(
+    [
+        [-0.08397278, 1.22083953, 0.0052439],
+        [-0.13166888, 1.60915514, -0.39604546],
+        [-0.06766283, 1.11546468, 0.04602535],
+    ]
+)
+"""From raw SIG, BAK and OVRL to the listeners' scale, highest power first: constants of the published scorer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mos:
+    """Predicted mean opinion scores, from 1 (bad) to 5 (excellent): of the signal, the background, and overall."""
+
+    sig: float
+    bak: float
+    ovrl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Scores of one clip's windows.
+
+    Attributes
+    ----------
+    mos : Mos
+        Mean over the windows that the published scorer hears.
+    every_window : Mos
+        Mean over all of them.
+    windows, lost : int
+        How many there are, and how many of them the published scorer loses to rounding.
+    """
+
+    mos: Mos
+    every_window: Mos
+    windows: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMos:
+    """Scores of one file.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    prediction : Prediction or None
+        None where the file could not be scored.
+    seconds : float
+        Duration of the clip.
+    source_rate : int
+        Hz of the file before any resampling.
+    detail : str
+        Why there is no score.
+    """
+
+    path: str
+    prediction: Prediction | None = None
+    seconds: float = 0.0
+    source_rate: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MosReport:
+    """Scores of every file, and the mean over those that were scored with its confidence interval."""
+
+    clips: tuple[ClipMos, ...]
+    sig: Interval | None
+    bak: Interval | None
+    ovrl: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure, ready for JSON."""
+        return asdict(self)
+
+
+class Dnsmos:
+    """The predictor. Owns its model until `close`.
+
+    Parameters
+    ----------
+    model : str or Path
+        The DNSMOS P.835 model: one float32 input [batch, 144160], one output [batch, 3].
+    settings : Settings, optional
+        For the model.
+
+    Raises
+    ------
+    ModelError
+        The model is another one.
+    """
+
+    def __init__(self, model: str | Path, settings: omni.Settings | None = None) -> None:
+        self._model = omni.load(model, settings)
+        shapes = [tuple(spec.shape) for spec in (*self._model.inputs, *self._model.outputs)]
+        # A symbolic length may turn out to fit; another number cannot.
+        if len(shapes) != 2 or len(shapes[0]) != 2 or (isinstance(shapes[0][1], int) and shapes[0][1] != WINDOW):
+            self._model.close()
+            raise ModelError(
+                f"Expected DNSMOS P.835, [batch, {WINDOW}] in and [batch, 3] out, got {shapes} - at {model}"
+            )
+        self._input, self._output = self._model.inputs[0].name, self._model.outputs[0].name
+
+    def score(self, samples: npt.NDArray[np.float32]) -> Prediction:
+        """Score one clip.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray
+            Float32 [samples], mono, 16 kHz, at least one.
+
+        Returns
+        -------
+        Prediction
+            On the listeners' scale.
+        """
+        while samples.size < WINDOW:
+            samples = np.append(samples, samples)
+        starts, heard = window_starts(samples.size)
+        mapped = np.stack([self._window(samples[start : start + WINDOW]) for start in starts])
+        published, every = (Mos(*map(float, rows.mean(axis=0))) for rows in (mapped[heard], mapped))
+        return Prediction(published, every, heard.size, int(np.count_nonzero(~heard)))
+
+    def close(self) -> None:
+        """Give the model back."""
+        self._model.close()
+
+    def __enter__(self) -> Dnsmos:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def _window(self, samples: npt.NDArray[np.float32]) -> Array:
+        raw = self._model.infer({self._input: samples[np.newaxis].astype(np.float32)})[self._output]
+        if raw.shape != (1, 3):
+            raise ModelError(f"Expected three scores of one window, got shape {raw.shape} - at output {self._output!r}")
+        return np.array([np.polyval(row, x) for row, x in zip(POLYNOMIALS, raw[0].astype(np.float64), strict=True)])
+
+
+def window_starts(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where windows begin, and which of them the published scorer hears.
+
+    Parameters
+    ----------
+    size : int
+        Samples of the clip, a window at least.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray)
+        First sample of each window, and whether it counts. The published scorer computes a window's end as
+        int((second + 9.01) * 16000); where that product lies a rounding error below the whole number the window is a
+        sample short, and is left out. Its published figures are means over what remains, so ours are.
+    """
+    hops = int(np.floor(size / SAMPLE_RATE) - WINDOW_SECONDS) + 1
+    seconds = range(hops)
+    ends = [int((second + WINDOW_SECONDS) * SAMPLE_RATE) for second in seconds]
+    starts = np.array([second * SAMPLE_RATE for second in seconds], dtype=np.int64)
+    return starts, np.array([min(end, size) - start >= WINDOW for end, start in zip(ends, starts, strict=True)])
+
+
+def predict_mos(
+    files: Iterable[str | Path],
+    model: str | Path,
+    *,
+    settings: omni.Settings | None = None,
+    on_clip: Callable[[ClipMos], None] = lambda clip: None,
+) -> MosReport:
+    """Score recordings.
+
+    Parameters
+    ----------
+    files : iterable of str or Path
+        Recordings; at other rates than 16 kHz they are resampled.
+    model : str or Path
+        The DNSMOS P.835 model.
+    settings : Settings, optional
+        For the model.
+    on_clip : callable
+        Called with each clip as it is done.
+
+    Returns
+    -------
+    MosReport
+        A file that cannot be read is a clip without a score that says why.
+
+    Raises
+    ------
+    ModelError
+        The model is another one.
+    """
+    clips = []
+    with Dnsmos(model, settings) as predictor:
+        for path in files:
+            clips.append(_score_file(predictor, path))
+            on_clip(clips[-1])
+    scored = [clip.prediction.mos for clip in clips if clip.prediction is not None]
+    means = [bootstrap_interval([getattr(mos, name) for mos in scored]) if scored else None for name in Mos.__slots__]
+    return MosReport(tuple(clips), *means)
+
+
+def _score_file(predictor: Dnsmos, path: str | Path) -> ClipMos:
+    try:
+        clip = read_audio(path, SAMPLE_RATE)
+    except InputError as error:
+        return ClipMos(str(path), detail=str(error))
+    return ClipMos(str(path), predictor.score(clip.samples), clip.seconds, clip.source_rate)

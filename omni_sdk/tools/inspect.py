@@ -1,0 +1,226 @@
+"""What a model is: inputs, outputs, opsets, operators, parameters and bytes by type, how its weights lie, its state."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from omni_sdk.errors import ModelError
+from omni_sdk.settings_check import Finding
+from omni_sdk.source import RANDOM_OPERATORS, Source
+from omni_sdk.specs import TensorSpec
+
+PAGE_BYTES = 4096
+SMALL_BYTES = 1 << 20
+"""Weights below this are copied in no time; only beyond it does mapping matter."""
+
+STATE_PREFIXES = (("past.", "present."), ("past_key_values.", "present."))
+STATE_NAMES = (("state", "stateN"), ("h", "hn"), ("c", "cn"))
+
+TYPE_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file says of a model, without running it.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of TensorSpec
+    opsets : mapping of str to int
+        Operator domain to version; `""` is ONNX's own.
+    operators : mapping of str to int
+        How often each occurs, subgraphs and functions included, the commonest first.
+    parameters, parameter_bytes : mapping of str to int
+        Values and bytes of weights by element type.
+    weights : {"mapped", "copied", "mixed", "none"}
+        `"mapped"`: page-aligned external data, which ONNX Runtime maps and the system shares; `"copied"`: inside the
+        file or unaligned.
+    state : mapping of str to str
+        Inputs to the outputs that feed them in the next step.
+    state_from : {"manifest", "names", ""}
+        Where the pairs come from.
+    findings : tuple of Finding
+    """
+
+    path: Path
+    ir_version: int
+    producer: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opsets: Mapping[str, int]
+    operators: Mapping[str, int]
+    parameters: Mapping[str, int]
+    parameter_bytes: Mapping[str, int]
+    weights: str
+    state: Mapping[str, str]
+    state_from: str
+    findings: tuple[Finding, ...]
+
+
+def inspect(model: str | os.PathLike[str]) -> Inspection:
+    """Read a model's file.
+
+    Parameters
+    ----------
+    model : path
+        A `.onnx` file or a bundle.
+
+    Raises
+    ------
+    ModelError, BundleError
+        When it cannot be read, or is in ORT's own format.
+    """
+    source = Source(os.fspath(model))
+    assert source.path is not None
+    proto = _read(source.path)
+    tensors = list(_tensors(proto))
+    nodes = list(_nodes(proto))
+    counts = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes)
+    parameters, sizes = Counter[str](), Counter[str]()
+    for tensor in tensors:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        count = _count(tensor)
+        parameters[kind] += count
+        sizes[kind] += count * _bits(kind) // 8
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    inputs = tuple(_spec(value) for value in proto.graph.input if value.name not in initializers)
+    outputs = tuple(_spec(value) for value in proto.graph.output)
+    manifest = source.bundle.manifest.state if source.bundle is not None else {}
+    state = dict(manifest) or dict(_pairs(inputs, outputs))
+    weights = _placement(tensors)
+    return Inspection(
+        path=source.path,
+        ir_version=proto.ir_version,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        inputs=inputs,
+        outputs=outputs,
+        opsets={entry.domain: entry.version for entry in proto.opset_import},
+        operators=dict(counts.most_common()),
+        parameters=dict(parameters.most_common()),
+        parameter_bytes=dict(sizes.most_common()),
+        weights=weights,
+        state=state,
+        state_from="manifest" if manifest else "names" if state else "",
+        findings=tuple(_findings(nodes, weights, sum(sizes.values()), source)),
+    )
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if path.suffix == ".ort":
+        raise ModelError(
+            f"Expected an ONNX file, got one in ORT's own format - at {path}",
+            hint="inspect the .onnx it was made from: ORT's format keeps no names of operators to read here",
+        )
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own class of errors, among others
+        raise ModelError(f"Expected an ONNX model, got a file that is none ({error}) - at {path}") from error
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError(f"Expected an ONNX model, got a file without a graph - at {path}")
+    return proto
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    waiting = [proto.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += [attribute.g] if attribute.HasField("g") else []
+                waiting += attribute.graphs
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(proto):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in _graphs(proto):
+        yield from graph.initializer
+        for node in graph.node:
+            yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _count(tensor: onnx.TensorProto) -> int:
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return count
+
+
+def _bits(kind: str) -> int:
+    if kind in TYPE_BITS:
+        return TYPE_BITS[kind]
+    try:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(kind)).itemsize) * 8
+    except (KeyError, ValueError, TypeError):
+        return 8
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return TensorSpec.of(value.name, str(kind or "unknown").removesuffix("_type"), [])
+    tensor = value.type.tensor_type
+    name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim]
+    return TensorSpec.of(value.name, f"tensor({name})", dims)
+
+
+def _placement(tensors: Iterable[onnx.TensorProto]) -> str:
+    """Where the weights that matter lie."""
+    mapped = copied = 0
+    for tensor in tensors:
+        external = {entry.key: entry.value for entry in tensor.external_data}
+        size = int(external.get("length") or len(tensor.raw_data) or 0)
+        if external and int(external.get("offset") or 0) % PAGE_BYTES == 0:
+            mapped += size
+        else:
+            copied += size
+    if mapped + copied == 0:
+        return "none"
+    if copied < SMALL_BYTES and mapped >= SMALL_BYTES:
+        return "mapped"
+    return "mixed" if mapped else "copied"
+
+
+def _pairs(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Iterator[tuple[str, str]]:
+    """Inputs and outputs that bear the names of carried state, and one type."""
+    found = {spec.name: spec for spec in outputs}
+    for spec in inputs:
+        names = [
+            after + spec.name.removeprefix(before) for before, after in STATE_PREFIXES if spec.name.startswith(before)
+        ]
+        names += [after for before, after in STATE_NAMES if spec.name == before]
+        for name in names:
+            if name in found and found[name].type == spec.type and len(found[name].shape) == len(spec.shape):
+                yield spec.name, name
+                break
+
+
+def _findings(nodes: list[onnx.NodeProto], weights: str, size: int, source: Source) -> Iterator[Finding]:
+    names = {node.op_type for node in nodes}
+    if size >= SMALL_BYTES and weights in ("copied", "mixed"):
+        hint = "omni-sdk prepare writes a bundle with page-aligned external data"
+        yield Finding("warning", "weights", "lie inside the file or unaligned: each load copies them", hint)
+    if "ConvInteger" in names:
+        message = "ConvInteger (dynamic quantization) has no fast kernel in ONNX Runtime: slower than FP32"
+        yield Finding("warning", "operators", message, "quantize statically (QDQ): omni-sdk prepare")
+    if random := sorted(names.intersection(RANDOM_OPERATORS)):
+        yield Finding(
+            "info", "operators", f"{', '.join(random)}: results are not decided by the inputs, so none is cached"
+        )
+    if source.needs_operators:
+        yield Finding("info", "operators", "needs the operators of this package: runs in omni-sdk only")
+    if "Identity" in names or "Dropout" in names:
+        yield Finding("info", "operators", "holds operators that do nothing", "omni-sdk prepare removes them")

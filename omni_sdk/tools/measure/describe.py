@@ -1,0 +1,30 @@
+"""A model's inputs made in a process of its own, so that neither its memory nor a crash of it reaches the parent."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+
+
+def main() -> int:
+    """Reads a job (`model`, `shapes`, `seed`, `inputs`), writes the feeds to `inputs` as `.npz`."""
+    import omni_sdk
+    from omni_sdk.tools.measure.inputs import make_up
+
+    job = json.load(sys.stdin)
+    # Specs need no optimized graph, no packed weights and no memory beyond the file's own.
+    settings = omni_sdk.Settings(graph_optimization_level="disable", prepacking=False, intra_op_num_threads=1)
+    try:
+        with omni_sdk.load(job["model"], settings, cache_dir=None) as model:
+            feeds = make_up(model.inputs, job["shapes"], job["seed"])
+    except omni_sdk.OmniError as error:
+        sys.stderr.write(f"{str(error).removesuffix(f'  hint: {error.hint}').rstrip()}\0{error.hint or ''}")
+        return 1 if isinstance(error, omni_sdk.ModelError) else 2
+    np.savez(job["inputs"], **feeds)  # type: ignore[arg-type]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What the contenders are fed: made up from the model's specs, read from `.npz` files, or made by a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_sdk.errors import InputError
+from omni_sdk.specs import TensorSpec
+from omni_sdk.tools.evaluate.callables import load_callable
+
+Feeds = dict[str, NDArray[Any]]
+Shapes = Mapping[str, Sequence[int]]
+
+HIGHEST_INTEGER = 2
+"""Made-up integers are 0 or 1: any table, flag or count bears these."""
+
+
+def make_up(specs: Sequence[TensorSpec], shapes: Shapes, seed: int) -> Feeds:
+    """Feeds from what a model says of its inputs: normal floats, integers 0 or 1.
+
+    Parameters
+    ----------
+    specs : sequence of TensorSpec
+    shapes : mapping of str to shape
+        Of the inputs with symbolic dimensions; the others may be left out.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        When a symbolic dimension has no size, a shape does not fit, or an input is no tensor of numbers.
+    """
+    unknown = sorted(shapes.keys() - {spec.name for spec in specs})
+    if unknown:
+        raise InputError(f"Expected shapes of {', '.join(spec.name for spec in specs)}, got {unknown[0]!r} - at shapes")
+    source = np.random.default_rng(seed)
+    return {spec.name: _array(spec, _shape(spec, shapes.get(spec.name)), source) for spec in specs}
+
+
+def call(name: str) -> Feeds:
+    """Feeds from a function `module:function` that takes nothing and returns a mapping of arrays.
+
+    Raises
+    ------
+    InputError
+        When it cannot be imported, raises, or returns something else.
+    """
+    try:
+        made = load_callable(name, folder=Path.cwd())()
+        return {str(key): np.asarray(value) for key, value in dict(made).items()}
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"Expected arrays by name, got {type(error).__name__}: {error} - at {name}") from error
+
+
+def _shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+    if given is None and spec.symbols:
+        example = ",".join("1" if not isinstance(size, int) else str(size) for size in spec.shape)
+        raise InputError(
+            f"Expected a size for each symbolic dimension, got none - at input {spec}",
+            hint=f"give its shape, such as --shape {spec.name}={example}, or inputs from a file",
+        )
+    shape = tuple(given if given is not None else (size for size in spec.shape if isinstance(size, int)))
+    fits = len(shape) == len(spec.shape) and all(
+        not isinstance(size, int) or size == mine for size, mine in zip(spec.shape, shape, strict=True)
+    )
+    if not fits or min(shape, default=1) < 1:
+        raise InputError(f"Expected a shape that fits {spec}, got {list(shape)} - at shapes[{spec.name!r}]")
+    return shape
+
+
+def _array(spec: TensorSpec, shape: tuple[int, ...], source: np.random.Generator) -> NDArray[Any]:
+    if spec.element is None:
+        raise InputError(f"Expected a tensor of numbers, got {spec.type} - at input {spec.name}", hint="give an .npz")
+    if spec.dtype.kind == "f":
+        return source.standard_normal(shape).astype(spec.dtype)
+    return source.integers(0, HIGHEST_INTEGER, shape).astype(spec.dtype)

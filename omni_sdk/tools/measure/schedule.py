@@ -1,0 +1,189 @@
+"""The order of things: one process at a time, contenders in turns, so that a drifting machine favours none.
+
+Round by round every contender gets a fresh process. The order turns around from round to round (A B, B A, A B ...),
+which cancels a steady drift; one process at a time keeps idle pools and resident weights of the others out of the
+figures. A round is one pair for every comparison.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_sdk.errors import InputError
+from omni_sdk.tools import metrics
+from omni_sdk.tools.archives import read_npz
+from omni_sdk.tools.measure import process
+from omni_sdk.tools.measure.contenders import Contender
+from omni_sdk.tools.measure.inputs import Feeds, Shapes, call, make_up
+from omni_sdk.tools.measure.results import Row, Run
+
+__all__ = ["Effort", "Race", "inputs_file", "make_up"]
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, str], None]
+"""Called with a contender's name, the number of the round, and what it is at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured in each process.
+
+    Attributes
+    ----------
+    seconds : float
+        Of steady inferences, at least.
+    runs : (int, int)
+        Least and most steady inferences, whatever time they take.
+    timeout : float
+        Seconds after which a process is given up.
+    """
+
+    seconds: float = 1.0
+    runs: tuple[int, int] = (3, 300)
+    timeout: float = 900.0
+
+
+class Race:
+    """Contenders on one set of inputs; each call of `round` measures all that take part once.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        The first is the reference for outputs.
+    inputs : Path
+        Feeds as `.npz`.
+    folder : Path
+        For outputs, temporary.
+    effort : Effort
+    sample_rate : int, optional
+        Hz of the output, for audio.
+    output : str, optional
+        Name of the waveform; default the first output.
+    progress : callable, optional
+    """
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        inputs: Path,
+        folder: Path,
+        effort: Effort,
+        *,
+        sample_rate: int | None = None,
+        output: str | None = None,
+        progress: Progress = lambda name, number, phase: None,
+    ) -> None:
+        self.rows = [Row(contender, failure=contender.problem) for contender in contenders]
+        self._inputs, self._folder, self._effort = inputs, folder, effort
+        self._sample_rate, self._output, self._progress = sample_rate, output, progress
+        self._rounds = 0
+
+    def add(self, contender: Contender) -> Row:
+        """One more from the next round on."""
+        self.rows.append(Row(contender, failure=contender.problem))
+        return self.rows[-1]
+
+    def round(self, rows: Sequence[Row] | None = None) -> None:
+        """Measure each of some rows (default: all) once, those that failed left out; a failure is in its row."""
+        chosen = [row for row in (self.rows if rows is None else rows) if not row.failure]
+        for row in chosen if self._rounds % 2 == 0 else chosen[::-1]:
+            self._measure(row)
+        self._rounds += 1
+
+    def outputs(self, row: Row) -> Feeds | None:
+        """What a row gave in its first round; None before it."""
+        path = self._outputs_path(row)
+        return read_npz(path) if path.exists() else None
+
+    def judge_outputs(self) -> None:
+        """Fill in `snr_db` of every row against the first that has outputs."""
+        reference = next((found for row in self.rows if (found := self.outputs(row)) is not None), None)
+        for row in self.rows:
+            candidate = self.outputs(row)
+            row.snr_db = None if reference is None or candidate is None else _worst_snr(reference, candidate)
+
+    def _measure(self, row: Row) -> None:
+        path = self._outputs_path(row)
+        job = {
+            "contender": row.contender.to_dict(),
+            "inputs": str(self._inputs),
+            "seconds": self._effort.seconds,
+            "runs": self._effort.runs,
+            "outputs": None if path.exists() else str(path),
+        }
+        number = self._rounds
+        outcome = process.run_job(
+            job,
+            timeout=self._effort.timeout,
+            on_phase=lambda phase: self._progress(row.name, number, phase),
+        )
+        if outcome.failure:
+            row.failure = outcome.failure
+            log.info("%s: %s", row.name, outcome.failure)
+            return
+        row.runs[number] = Run.of(outcome, sample_rate=self._sample_rate, output=self._output)
+        row.remarks = tuple(outcome.events["done"]["remarks"])
+        row.versions = outcome.events["done"]["versions"]
+
+    def _outputs_path(self, row: Row) -> Path:
+        position = next(index for index, each in enumerate(self.rows) if each is row)
+        return self._folder / f"outputs-{position}.npz"
+
+
+@contextmanager
+def inputs_file(
+    model: str, *, inputs: str | Path | Mapping[str, Any] | None, shapes: Shapes | None, seed: int
+) -> Iterator[tuple[Path, dict[str, list[int]]]]:
+    """Feeds for every contender in one file, in a temporary folder; the path, and the shapes fed.
+
+    Parameters
+    ----------
+    model : str
+    inputs : path, str, mapping or None
+        An `.npz` file, `module:function`, arrays by name, or None for made-up values.
+    shapes : mapping, optional
+        Of made-up inputs with symbolic dimensions.
+    seed : int
+
+    Raises
+    ------
+    InputError, ModelError
+        When inputs cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="omni-sdk-bench-") as folder:
+        path = Path(folder) / "inputs.npz"
+        if inputs is None:
+            process.make_inputs(model, shapes or {}, seed, path)
+        elif shapes:
+            raise InputError("Expected shapes or inputs, got both - at bench", hint="inputs have their own shapes")
+        else:
+            np.savez(path, **_given(inputs))  # type: ignore[arg-type]
+        yield path, {name: list(array.shape) for name, array in read_npz(path).items()}
+
+
+def _given(inputs: str | Path | Mapping[str, Any]) -> Feeds:
+    if isinstance(inputs, Mapping):
+        return {name: np.asarray(array) for name, array in inputs.items()}
+    text = str(inputs)
+    return call(text) if ":" in text and not Path(text).exists() else read_npz(text)
+
+
+def _worst_snr(reference: Feeds, candidate: Feeds) -> float:
+    """The lowest signal-to-noise ratio over the outputs; minus infinity where one is missing or of another shape."""
+    worst = float("inf")
+    for name, wanted in reference.items():
+        found = candidate.get(name)
+        if found is None or found.shape != wanted.shape:
+            return float("-inf")
+        if wanted.size and np.isfinite(wanted).all():
+            worst = min(worst, metrics.snr_db(wanted, found))
+    return worst

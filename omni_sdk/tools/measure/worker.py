@@ -1,0 +1,163 @@
+"""One contender in a process of its own: `python -m omni_sdk.tools.measure.worker`.
+
+The job comes as JSON on standard input; what was measured goes out as one JSON object a line, as soon as it is known,
+so that a process that dies leaves what it had measured, and the parent knows what it was at. What libraries print
+goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+MOST_PACED = 20
+PAUSE_SECONDS = 0.03
+"""Between paced inferences: a voice's chunk rate, at which a pool that spins shows what it burns."""
+
+REPEATS = 50
+
+
+def main() -> int:
+    """Reads a job, measures, writes events; 0 when it went through."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    job = json.load(sys.stdin)
+    began = job["began"]
+    phase = "import"
+
+    def say(event: str, **values: Any) -> None:
+        out.write(json.dumps({"event": event, "at": time.monotonic() - began, **values}) + "\n")
+        out.flush()
+
+    def enter(name: str) -> None:
+        nonlocal phase
+        phase = name
+        say("phase", phase=name)
+
+    try:
+        _measure(job, say, enter)
+    except BaseException as error:  # the row says what it was, whatever it was
+        text = str(error).strip() or type(error).__name__
+        from omni_sdk.errors import OmniError
+
+        say("failed", phase=phase, error=text if isinstance(error, OmniError) else f"{type(error).__name__}: {text}")
+        return 1
+    finally:
+        _close(out)
+    return 0
+
+
+def _measure(job: Mapping[str, Any], say: Callable[..., None], enter: Callable[[str], None]) -> None:
+    enter("import")
+    import numpy as np
+
+    from omni_sdk.tools.archives import read_npz
+    from omni_sdk.tools.measure.contenders import Contender
+    from omni_sdk.tools.measure.engines import ENGINES
+
+    contender = Contender.from_dict(job["contender"])
+    engine = ENGINES[contender.kind](contender)
+    if contender.kind in ("settings", "session"):
+        import onnxruntime  # noqa: F401  part of importing, not of loading
+    say("imported", seconds=time.monotonic() - job["began"])
+
+    enter("load")
+    with _Meter() as meter:
+        engine.load()
+    say("loaded", **meter.figures)
+    feeds = read_npz(job["inputs"])
+
+    enter("warmup")
+    with _Meter() as meter:
+        passes = engine.warm_up(feeds)
+    say("warmed", passes=passes, **meter.figures)
+
+    enter("first")
+    with _Meter() as meter:
+        outputs = engine.run(feeds)
+    say("first", samples={name: int(np.shape(array)[-1]) for name, array in outputs.items() if np.ndim(array)},
+        **meter.figures)  # fmt: skip
+
+    enter("steady")
+    latencies: list[float] = []
+    with _Meter() as meter:
+        while _goes_on(latencies, job):
+            started = time.perf_counter()
+            outputs = engine.run(feeds)
+            latencies.append(time.perf_counter() - started)
+    say("steady", latencies=latencies, **meter.figures)
+
+    enter("paced")
+    count = max(1, min(MOST_PACED, int(job["seconds"] / (PAUSE_SECONDS + latencies[-1]))))
+    with _Meter() as meter:
+        for _ in range(count):
+            outputs = engine.run(feeds)
+            time.sleep(PAUSE_SECONDS)
+    say("paced", count=count, **meter.figures)
+
+    enter("cache")
+    hits = engine.cached(feeds, REPEATS)
+    if hits is not None:
+        say("cached", latencies=hits[0], rate=hits[1])
+
+    enter("finish")
+    if job.get("outputs"):
+        kept = {name: np.asarray(array) for name, array in outputs.items()}
+        numbers: dict[str, Any] = {name: array for name, array in kept.items() if array.dtype.kind in "fiub"}
+        np.savez(job["outputs"], **numbers)
+    say("done", remarks=engine.remarks(), versions=_versions())
+
+
+def _goes_on(latencies: list[float], job: Mapping[str, Any]) -> bool:
+    least, most = job["runs"]
+    return bool(len(latencies) < least or (len(latencies) < most and sum(latencies) < job["seconds"]))
+
+
+class _Meter:
+    """Wall and processor seconds, page faults and the highest resident memory so far, of what stands inside."""
+
+    def __enter__(self) -> _Meter:
+        self._usage, self._clock = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        seconds, usage = time.perf_counter() - self._clock, resource.getrusage(resource.RUSAGE_SELF)
+        before = self._usage
+        self.figures = {
+            "seconds": seconds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime,
+            "minor_faults": usage.ru_minflt - before.ru_minflt,
+            "major_faults": usage.ru_majflt - before.ru_majflt,
+            "peak_bytes": _peak_bytes(),
+        }
+
+
+def _peak_bytes() -> int:
+    from omni_sdk import memory
+
+    return memory.process().peak
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    from omni_sdk.installed import runtimes
+
+    wanted = ("openvino", "torch", "numpy")
+    return {**runtimes(), **{name: version(name) for name in wanted if name in sys.modules}}
+
+
+def _close(out: TextIO) -> None:
+    try:
+        out.close()
+    except BrokenPipeError:  # the parent is gone, and with it whoever would read
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Inputs to try a model on: made up from what the graph says of them, or given by the user.
+
+Made-up floats are normal, made-up integers stay within the table that they index. Sizes of named dimensions start at
+the smallest that the model runs at, since that is where padding and slicing go wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from omni_sdk.errors import InputError
+from omni_sdk.tools.prepare.rules.base import constant, made_by
+
+Feeds = dict[str, NDArray[Any]]
+
+SIZES = (1, 2, 5, 16)
+"""Tried for every named dimension but the batch."""
+
+BATCHES = (1, 1, 2, 1)
+"""Tried for a dimension named batch, or first of an input without a name, beside `SIZES`."""
+
+LARGEST_UNKNOWN_INTEGER = 2
+"""Integers that index no table are 0 or 1: flags, positions and counts all bear these."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the graph says of one input."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+    highest: int  # of integers, exclusive
+
+
+def specs_of(model: ir.Model) -> list[InputSpec]:
+    """Inputs that must be fed, in the graph's order.
+
+    Raises
+    ------
+    InputError
+        Where an input is no tensor of known rank.
+    """
+    specs = []
+    for value in model.graph.inputs:
+        if value.const_value is not None:
+            continue
+        if value.dtype is None or value.shape is None:
+            raise InputError(f"Expected a tensor of known type and rank, got neither - at input {value.name}")
+        shape = tuple(
+            dim if isinstance(dim, int) else str(dim.value) if dim.value is not None else f"{value.name}.{axis}"
+            for axis, dim in enumerate(value.shape)
+        )
+        specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), shape, highest_index(value)))
+    return specs
+
+
+def highest_index(value: ir.Value, offset: int = 0) -> int:
+    """How far the integers of an input may go, from the tables that they index."""
+    found: list[int] = []
+    for node, index in value.uses():
+        output = node.outputs[0] if node.outputs else None
+        if node.op_type == "Gather" and index == 1 and node.inputs[0] is not None and node.inputs[0].shape is not None:
+            rows = node.inputs[0].shape[node.attributes["axis"].as_int() if "axis" in node.attributes else 0]
+            found.append(rows - offset if isinstance(rows, int) else LARGEST_UNKNOWN_INTEGER)
+        elif node.op_type == "Add" and output is not None:
+            added = _constant_of(node.inputs[1 - index])
+            if added is not None and added.size:
+                found.append(highest_index(output, offset + int(added.max())))
+        elif (
+            node.op_type in ("Cast", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+            and index == 0
+        ):
+            found += [highest_index(each, offset) for each in node.outputs]
+    useful = [limit for limit in found if limit > LARGEST_UNKNOWN_INTEGER]
+    return min(useful, default=LARGEST_UNKNOWN_INTEGER)
+
+
+def _constant_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array of an initializer or of a `Constant` node."""
+    node = made_by(value, "Constant")
+    if node is not None and "value" in node.attributes:
+        return np.asarray(node.attributes["value"].as_tensor().numpy())
+    return constant(value)
+
+
+def make_feeds(specs: Sequence[InputSpec], sizes: Mapping[str, int], seed: int) -> Feeds:
+    """Random feeds at the given sizes of the named dimensions."""
+    source = np.random.default_rng(seed)
+    feeds: Feeds = {}
+    for spec in specs:
+        shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
+        if spec.dtype.kind == "f":
+            feeds[spec.name] = source.standard_normal(shape).astype(spec.dtype)
+        elif spec.dtype.kind == "b":
+            feeds[spec.name] = source.integers(0, 2, shape).astype(bool)
+        else:
+            feeds[spec.name] = source.integers(0, spec.highest, shape).astype(spec.dtype)
+    return feeds
+
+
+def named_dimensions(specs: Sequence[InputSpec]) -> list[str]:
+    """Names of the dimensions that callers choose, each once."""
+    return list(dict.fromkeys(dim for spec in specs for dim in spec.shape if isinstance(dim, str)))
+
+
+def is_batch(name: str) -> bool:
+    """Whether a dimension's name says that it counts independent items."""
+    return name.lower() in ("b", "n", "batch", "batch_size", "bsz")
+
+
+def trials(specs: Sequence[InputSpec]) -> Iterator[dict[str, int]]:
+    """Sizes of the named dimensions to try, the smallest first."""
+    names = named_dimensions(specs)
+    for size, batch in zip(SIZES, BATCHES, strict=True):
+        yield {name: batch if is_batch(name) else size for name in names}
+        if not names:
+            return
+
+
+def checked(feeds: Mapping[str, Any], specs: Sequence[InputSpec], where: str, state: Collection[str] = ()) -> Feeds:
+    """A user's feeds as arrays, or an error that says what does not fit.
+
+    Inputs of carried state that are not given are zeros, as in a fresh stream, where their shape is fixed.
+
+    Raises
+    ------
+    InputError
+        Where a name, type or shape does not fit, or a float is not finite.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    fresh = {
+        spec.name: np.zeros([dim for dim in spec.shape if isinstance(dim, int)], spec.dtype)
+        for spec in specs
+        if spec.name in state and all(isinstance(dim, int) for dim in spec.shape)
+    }
+    feeds = {**fresh, **feeds}
+    if missing := sorted(wanted.keys() - feeds.keys()):
+        raise InputError(f"Expected all inputs, got none for {', '.join(missing)} - at {where}")
+    if unknown := sorted(feeds.keys() - wanted.keys()):
+        raise InputError(f"Expected inputs {', '.join(wanted)}, got {', '.join(unknown)} too - at {where}")
+    result: Feeds = {}
+    sizes: dict[str, int] = {}
+    for name, spec in wanted.items():
+        array = np.asarray(feeds[name], order="C")
+        if array.dtype != spec.dtype:
+            raise InputError(f"Expected {spec.dtype}, got {array.dtype} - at {where}, input {name}")
+        fits = array.ndim == len(spec.shape) and array.size > 0
+        for dim, size in zip(spec.shape, array.shape, strict=False):
+            fits &= size == (dim if isinstance(dim, int) else sizes.setdefault(dim, size))
+        if not fits:
+            raise InputError(f"Expected shape {list(spec.shape)}, got {list(array.shape)} - at {where}, input {name}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"Expected finite numbers, got NaN or infinity - at {where}, input {name}")
+        result[name] = array
+    return result

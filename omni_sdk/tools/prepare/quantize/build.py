@@ -1,0 +1,47 @@
+"""One selection of layers and tables as a model that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import onnx_ir as ir
+
+from omni_sdk.tools.prepare.ledger import Ledger
+from omni_sdk.tools.prepare.quantize.selection import select
+from omni_sdk.tools.prepare.quantize.tables import tables_to_bytes
+from omni_sdk.tools.prepare.rules.order import QUANTIZED_PASSES
+
+
+def build(
+    quantized: Path | None, original: Path, chosen: Collection[str], folder: Path, *, operators: bool = True
+) -> tuple[ir.Model, Ledger]:
+    """A model with the chosen nodes on bytes and all others in float.
+
+    Weights are not copied: the model refers to the files beside `quantized`, `original` and in `folder`.
+
+    Parameters
+    ----------
+    quantized : pathlib.Path or None
+        The model with all layers quantized; None where only tables are chosen.
+    original : pathlib.Path
+        The FP32 model.
+    chosen : collection of str
+        Names of nodes: quantizable layers, and `Gather` of tables.
+    folder : pathlib.Path
+        Where the model will be saved; tables' bytes are written there.
+    operators : bool, default True
+        Whether the `omni` operators may be used.
+
+    Returns
+    -------
+    onnx_ir.Model, Ledger
+        The ledger says which rules for quantized layers fired.
+    """
+    model, ledger = ir.load(original) if quantized is None else select(quantized, original, chosen), Ledger()
+    tables_to_bytes(model, chosen, folder)
+    if quantized is not None:
+        for each in QUANTIZED_PASSES:
+            if operators or not each.needs_operators:
+                each(model, ledger)
+    return model, ledger

@@ -1,0 +1,91 @@
+"""How good a quantized model is: its outputs on held-out samples against the original's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_sdk.errors import InputError
+from omni_sdk.tools.metrics import RESOLUTIONS, log_spectral_distance, multi_resolution_stft_distance, snr_db
+from omni_sdk.tools.prepare.feeds import Feeds
+from omni_sdk.tools.prepare.sessions import open_session, run
+
+SHORTEST_SPECTRUM = max(fft for fft, _, _ in RESOLUTIONS)
+"""Samples; shorter outputs have no spectrum to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Of a model against the original, over all held-out samples; worst output first."""
+
+    snr_db: float
+    log_spectral_db: float | None
+    multi_resolution_stft: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Held-out samples and what the original makes of them.
+
+    Parameters
+    ----------
+    samples : list of Feeds
+    expected : list of dict
+        The original's outputs that count, for each sample.
+    """
+
+    samples: list[Feeds]
+    expected: list[dict[str, NDArray[Any]]]
+
+    @classmethod
+    def of(cls, original: Path, samples: Sequence[Feeds], state: Mapping[str, str]) -> Judge:
+        """Run the original on the held-out samples.
+
+        Raises
+        ------
+        InputError
+            Where an output is not finite, or constant, so that no ratio of signal to noise exists.
+        """
+        session = open_session(original)
+        expected = []
+        for index, sample in enumerate(samples):
+            outputs = run(session, sample)
+            counted = {
+                name: array
+                for name, array in outputs.items()
+                if name not in state.values() and array.dtype.kind == "f" and array.size > 1
+            }
+            for name, array in counted.items():
+                if not np.isfinite(array).all():
+                    raise InputError(
+                        f"Expected finite outputs, got NaN or infinity in {name} - at held-out sample {index}"
+                    )
+            varied = {name: array for name, array in counted.items() if np.ptp(array) > 0}
+            if not varied:
+                raise InputError(
+                    f"Expected outputs that vary, got constant ones - at held-out sample {index}",
+                    hint="quality is measured on the outputs; give inputs that make some",
+                )
+            expected.append(varied)
+        return cls(list(samples), expected)
+
+    def quality(self, graph: Path) -> Quality:
+        """Worst figures of a model over samples and outputs."""
+        session = open_session(graph)
+        ratios: list[float] = []
+        spectral: list[float] = []
+        resolutions: list[float] = []
+        for sample, expected in zip(self.samples, self.expected, strict=True):
+            outputs = run(session, sample)
+            for name, reference in expected.items():
+                ratios.append(snr_db(reference, outputs[name]))
+                if reference.shape[-1] >= SHORTEST_SPECTRUM and math.isfinite(ratios[-1]):
+                    spectral.append(log_spectral_distance(reference, outputs[name]))
+                    resolutions.append(multi_resolution_stft_distance(reference, outputs[name]))
+        return Quality(min(ratios), max(spectral, default=None), max(resolutions, default=None))

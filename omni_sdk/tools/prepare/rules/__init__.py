@@ -1,0 +1,1 @@
+"""Rewrite rules, one a file; `order.py` says in which order they run."""

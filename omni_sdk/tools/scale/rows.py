@@ -1,0 +1,136 @@
+"""Rows of a batch as runs of a model: which go together, and how their results come apart.
+
+Rows whose arrays have the same shapes make a bucket. Where every input and output of the model has one symbolic first
+dimension, the rows of a bucket are stacked along it and run at once; else each runs by itself. Nothing is padded, so
+no row's result depends on the others'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omni_sdk.errors import InputError
+from omni_sdk.specs import TensorSpec
+
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Rows that run at once.
+
+    Parameters
+    ----------
+    rows : tuple of int
+        Their places in the batch.
+    feeds : dict of str to ndarray
+        Stacked, or one row's own.
+    lead : {"stacked", "added", "own"}
+        Where the first dimension comes from: the rows themselves, one that was added to the row, or the row has it.
+    """
+
+    rows: tuple[int, ...]
+    feeds: Feeds
+    lead: str
+
+    def apart(self, result: np.ndarray) -> list[np.ndarray]:
+        """One output's part of each row, views of it."""
+        if self.lead == "own":
+            return [result]
+        return list(result) if self.lead == "stacked" else [result[0] if result.ndim else result]
+
+
+def is_stackable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+    """Whether one symbol is the first dimension of everything that goes in and comes out, and of nothing else."""
+    firsts = {spec.shape[0] if spec.shape else None for spec in (*inputs, *outputs)}
+    if len(firsts) != 1:
+        return False
+    symbol = firsts.pop()
+    return isinstance(symbol, str) and all(symbol not in spec.shape[1:] for spec in (*inputs, *outputs))
+
+
+def feeds_of(columns: Mapping[str, Any], row: int, specs: Sequence[TensorSpec]) -> Feeds:
+    """One row's arrays, by input, of the input's dtype.
+
+    Raises
+    ------
+    InputError
+        When a value is no array of the input's kind.
+    """
+    return {spec.name: _array(columns[spec.name][row], spec) for spec in specs}
+
+
+def buckets(rows: Mapping[int, Feeds], specs: Sequence[TensorSpec], *, stackable: bool, most: int) -> Iterator[Bucket]:
+    """Rows in buckets of equal shapes, in the order in which each shape first comes.
+
+    Parameters
+    ----------
+    rows : mapping of int to feeds
+    specs : sequence of TensorSpec
+        Of the inputs that rows bring.
+    stackable : bool
+    most : int
+        Rows of a bucket.
+    """
+    alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for row, feeds in rows.items():
+        alike.setdefault(tuple(feeds[spec.name].shape for spec in specs), []).append(row)
+    for shapes, members in alike.items():
+        missing = [spec for spec, shape in zip(specs, shapes, strict=True) if len(shape) + 1 == len(spec.shape)]
+        if stackable and len(missing) == len(specs):
+            for begin in range(0, len(members), most):
+                some = tuple(members[begin : begin + most])
+                yield Bucket(some, {s.name: np.stack([rows[row][s.name] for row in some]) for s in specs}, "stacked")
+            continue
+        added = {spec.name for spec in missing if spec.shape[0] in (1, None) or isinstance(spec.shape[0], str)}
+        for row in members:
+            feeds = {name: array[None] if name in added else array for name, array in rows[row].items()}
+            yield Bucket((row,), feeds, "added" if added else "own")
+
+
+def column(values: Sequence[np.ndarray | None], spec: TensorSpec) -> np.ndarray:
+    """One output of every row as a column: of one kind in every batch, as Arrow wants it.
+
+    Dense where the model fixes the shape of a row, else an array of arrays. A row without a result has NaN (0 where
+    the dtype has none) in the one, an empty array in the other.
+    """
+    there = [value for value in values if value is not None]
+    rank = there[0].ndim if there else max(0, len(spec.shape) - 1)
+    sizes = spec.shape[len(spec.shape) - rank :]
+    fixed = [size for size in sizes if isinstance(size, int)]
+    if len(fixed) == len(sizes) and len({value.shape for value in there}) <= 1:
+        shape = there[0].shape if there else tuple(fixed)
+        missing = np.full(shape, np.nan if spec.dtype.kind == "f" else 0, spec.dtype)
+        return np.stack([missing if value is None else value for value in values])
+    empty = np.empty((0,) * max(1, rank), spec.dtype)
+    ragged = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        ragged[index] = empty if value is None else value
+    return ragged
+
+
+def _array(value: Any, spec: TensorSpec) -> np.ndarray:
+    try:
+        array = _dense(np.asarray(value))
+    except ValueError as error:
+        raise InputError(f"Expected an array, got a ragged one - at input {spec.name!r}") from error
+    if array.dtype != spec.dtype and array.dtype.kind in "iu" and spec.dtype.kind in "iu":
+        limits = np.iinfo(spec.dtype)
+        if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
+            raise InputError(f"Expected values that fit {spec.dtype}, got larger ones - at input {spec.name!r}")
+        array = array.astype(spec.dtype)
+    if array.dtype != spec.dtype:
+        raise InputError(f"Expected {spec.dtype}, got {array.dtype} - at input {spec.name!r}",
+                         hint="convert the column before this step")  # fmt: skip
+    return array
+
+
+def _dense(array: np.ndarray) -> np.ndarray:
+    """Nested lists come out of tables as arrays of arrays."""
+    if array.dtype.kind != "O" or not array.ndim:
+        return array
+    return np.stack([_dense(np.asarray(part)) for part in array])

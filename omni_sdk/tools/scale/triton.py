@@ -1,0 +1,212 @@
+"""A model repository for the Triton Inference Server, from a bundle.
+
+Triton's ONNX Runtime backend loads `NAME/1/model.onnx` and what lies beside it; `NAME/config.pbtxt` tells the rest. A
+bundle with carried state becomes a model with implicit state: Triton keeps the state of each sequence and feeds it to
+the next request of the same `sequence_id`, zeros at its start. Other bundles may have their responses cached; a
+sequence's may not, since equal requests have other answers there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import omni_sdk
+from omni_sdk.bundle import Bundle
+from omni_sdk.errors import BundleError, InputError
+from omni_sdk.model import load
+from omni_sdk.settings import Settings
+from omni_sdk.specs import TensorSpec
+from omni_sdk.tools.scale.datatypes import datatype_of
+from omni_sdk.tools.scale.pbtxt import Value, Word, render
+from omni_sdk.tools.scale.rows import is_stackable
+
+GRAPH = "model.onnx"
+OPERATORS = "omni_operators.so"
+IDLE_MICROSECONDS = 60_000_000
+BATCH = 8
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def export_triton(
+    bundle: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    warmup: Shapes | None = None,
+    threads: int = 1,
+    instances: int = 1,
+    sequences: int = 8,
+    repository: str | None = None,
+) -> Path:
+    """Write a bundle as a model of a Triton model repository.
+
+    Parameters
+    ----------
+    bundle : path
+    folder : path
+        The repository; the model's folder in it must not exist.
+    name : str, optional
+        Of the model; default: the bundle folder's.
+    warmup : mapping of str to shape, optional
+        Input shapes, batch included, that Triton runs before the model is ready.
+    threads : int, default 1
+        Of each instance.
+    instances : int, default 1
+        Copies of the model that run at a time.
+    sequences : int, default 8
+        Streams that each instance carries at a time, where the bundle has state.
+    repository : str, optional
+        Where the repository will stand on the server: custom operators are named by their whole path. Default: where
+        it stands now.
+
+    Returns
+    -------
+    pathlib.Path
+        The model's folder.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is not whole, or the model's folder exists or cannot be written.
+    InputError
+        When a warm-up shape does not fit, or is missing for an input with a symbolic dimension.
+    ModelError
+        When a tensor has a type that Triton has no name for.
+    """
+    opened = Bundle.open(bundle)
+    name = name or opened.path.name
+    place = Path(folder) / name
+    with load(bundle, Settings(intra_op_num_threads=1), cache_dir=None) as model:
+        specs = model.inputs, model.outputs
+    library = f"{repository or Path(folder).resolve()}/{name}/1/{OPERATORS}" if opened.manifest.operators else None
+    config = configuration(
+        name, *specs, state=opened.manifest.state, warmup=warmup, threads=threads, instances=instances,
+        sequences=sequences, library=library,
+    )  # fmt: skip
+    if place.exists():
+        raise BundleError(f"Expected a new folder for the model, got one that exists - at {place}")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".omni-") as draft:
+            _write(opened, Path(draft) / name, render(config), with_operators=library is not None)
+            (Path(draft) / name).rename(place)
+    except OSError as error:
+        raise BundleError(
+            f"Expected to write a model repository, got {error.strerror or error} - at {place}"
+        ) from error
+    return place
+
+
+def configuration(
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    state: Mapping[str, str],
+    warmup: Shapes | None = None,
+    threads: int = 1,
+    instances: int = 1,
+    sequences: int = 8,
+    library: str | None = None,
+) -> dict[str, Value]:
+    """The fields of `config.pbtxt` (Triton's `ModelConfig`); parameters as of `export_triton`.
+
+    A model whose inputs and outputs all share a symbolic first dimension is batched by Triton, which then wants
+    shapes without it. Others get `max_batch_size: 0` and whole shapes.
+    """
+    carried = {*state, *state.values()}
+    fresh = [spec for spec in inputs if spec.name not in carried]
+    made = [spec for spec in outputs if spec.name not in carried]
+    batched = not state and is_stackable(fresh, made)
+    config: dict[str, Value] = {
+        "name": name,
+        "backend": "onnxruntime",
+        "max_batch_size": BATCH if batched else 0,
+        "default_model_filename": GRAPH,
+        "input": [_tensor(spec, batched) for spec in fresh],
+        "output": [_tensor(spec, batched) for spec in made],
+        "instance_group": {"count": instances, "kind": Word("KIND_CPU")},
+        "parameters": {"key": "intra_op_thread_count", "value": {"string_value": str(threads)}},
+    }
+    if batched:
+        config["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
+    if state:
+        config["sequence_batching"] = _sequences(inputs, state, sequences)
+    else:
+        config["response_cache"] = {"enable": True}
+    if warmup is not None:
+        config["model_warmup"] = _warmup(inputs, warmup, batched)
+    if library is not None:
+        config["model_operations"] = {"op_library_filename": library}
+    return config
+
+
+def _tensor(spec: TensorSpec, batched: bool) -> dict[str, Value]:
+    dims = [size if isinstance(size, int) else -1 for size in spec.shape[batched:]]
+    plain: dict[str, Value] = {"name": spec.name, "data_type": _data_type(spec), "dims": dims or [1]}
+    return plain if dims else {**plain, "reshape": {"shape": []}}
+
+
+def _data_type(spec: TensorSpec) -> Word:
+    datatype = datatype_of(spec)
+    return Word(f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}")
+
+
+def _sequences(inputs: Sequence[TensorSpec], state: Mapping[str, str], sequences: int) -> dict[str, Value]:
+    """Implicit state that begins as zeros, and as many sequences at a time as are asked for."""
+    specs = {spec.name: spec for spec in inputs}
+    states: list[Value] = []
+    for source, target in state.items():
+        spec = specs[source]
+        kind, dims = _data_type(spec), [size if isinstance(size, int) else -1 for size in spec.shape]
+        zeros = [size if size > 0 else 1 for size in dims]
+        initial: Value = {"name": "zeros", "data_type": kind, "dims": zeros, "zero_data": True}
+        states.append(
+            {"input_name": source, "output_name": target, "data_type": kind, "dims": dims, "initial_state": initial}
+        )
+    return {
+        "max_sequence_idle_microseconds": IDLE_MICROSECONDS,
+        "oldest": {"max_candidate_sequences": sequences},
+        "state": states,
+    }
+
+
+def _warmup(inputs: Sequence[TensorSpec], shapes: Shapes, batched: bool) -> dict[str, Value]:
+    """One sample of zeros, states among its inputs: Triton runs it past the sequence batcher."""
+    unknown = sorted(set(shapes) - {spec.name for spec in inputs})
+    if unknown:
+        raise InputError(f"Expected shapes of the model's inputs, got one for {unknown[0]!r} - at warmup")
+    sample: list[Value] = []
+    sizes: set[int] = set()
+    for spec in inputs:
+        asked = tuple(shapes.get(spec.name, spec.shape))
+        shape = [size for size in asked if isinstance(size, int) and size > 0]
+        if len(shape) != len(asked) or not spec.fits(shape):
+            raise InputError(f"Expected a size for every dimension of {spec}, got {list(asked)} - at warmup")
+        sizes.add(shape[0] if batched else 0)
+        dims: list[Value] = [*shape[batched:]]
+        sample.append({"key": spec.name, "value": {"data_type": _data_type(spec), "dims": dims, "zero_data": True}})
+    if len(sizes) > 1:
+        raise InputError(f"Expected one batch size for all inputs, got {sorted(sizes)} - at warmup")
+    return {"name": "zeros", "batch_size": sizes.pop() if sizes else 0, "inputs": sample}
+
+
+def _write(bundle: Bundle, place: Path, config: str, *, with_operators: bool) -> None:
+    version = place / "1"
+    version.mkdir(parents=True)
+    for entry in bundle.manifest.files:
+        target = version / (GRAPH if entry.name == bundle.manifest.graph else entry.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path / entry.name, target)
+    if with_operators:
+        shutil.copyfile(_operators(), version / OPERATORS)
+    (place / "config.pbtxt").write_text(config)
+
+
+def _operators() -> Path:
+    return next(Path(omni_sdk.__file__).parent.glob("_kernels*.so"))
