@@ -1,0 +1,129 @@
+"""`omni-sdk bench`: the comparison benchmark and its reports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from omni_sdk.cli.parameters import ShapeParameter
+
+if TYPE_CHECKING:
+    from omni_sdk.tools.measure.tables import Table
+
+WIDTH_OF_FILES = 160
+"""Columns where the output is no terminal."""
+
+STYLES = {
+    "lower": "green", "KEEP": "bold green", "higher": "red", "DROP": "bold red", "OPTIONAL": "bold yellow",
+    "NOT REAL": "bold yellow", "tie": "dim", "unclear": "dim", "NO EFFECT": "dim", "UNCLEAR": "dim",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--against", "-a", multiple=True, metavar="CONTENDER",
+              help="A preset, tuned, a settings file (.toml), session, openvino, provider:NAME, module:function, "
+              "another model, or MODEL@ before any of these. Repeat it; the others are compared with the first. "
+              "Default: baseline, ultra, balanced, session.")  # fmt: skip
+@click.option("--shape", "-s", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128 of a made-up input.")
+@click.option("--inputs", "-i", metavar="FILE|FUNCTION", help="Inputs from an .npz file or from module:function.")
+@click.option("--rounds", "-r", default=7, show_default=True, help="Processes of each contender; each round is a pair.")
+@click.option("--seconds", default=1.0, show_default=True, help="Of steady inferences in each process, at least.")
+@click.option("--least-runs", default=3, show_default=True, help="Steady inferences in each process, at least.")
+@click.option("--timeout", default=900.0, show_default=True, help="Seconds after which a process is given up.")
+@click.option("--ablation", is_flag=True, help="Measure every lever between two settings instead of contenders.")
+@click.option("--bare", default="baseline", show_default=True, help="Of the ablation: what levers are added to.")
+@click.option("--full", default="ultra", show_default=True, help="Of the ablation: what levers are taken from.")
+@click.option("--sample-rate", type=int, help="Hz of the output, for RTF; a bundle knows its own.")
+@click.option("--seed", default=0, show_default=True, help="Of made-up inputs.")
+@click.option("--output", "-o", "outputs", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the report: .html, .md or .json. Repeat it for several.")  # fmt: skip
+def command(model: Path, outputs: tuple[Path, ...], **options: Any) -> None:
+    """Compare ways to run MODEL side by side, in processes of their own, in turns.
+
+    MODEL may also be a .json that this command or pytest-benchmark wrote: then its report is made again.
+    """
+    from omni_sdk.tools import report
+    from omni_sdk.tools.measure.results import Benchmark
+    from omni_sdk.tools.measure.tables import failures, tables
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_FILES)
+    found = report.load(model) if model.suffix == ".json" else _measure(model, console, **options)
+    listed = tables(found) if isinstance(found, Benchmark) else [group.table() for group in found.groups]
+    for table in listed:
+        console.print(_drawn(table))
+    for path in outputs:
+        console.print(f"wrote {escape(str(report.write(found, path)))}")
+    if isinstance(found, Benchmark):
+        for name, why in failures(found):
+            console.print(f"[bold red]{escape(name)}[/]: {escape(why)}")
+        if found.interrupted:
+            console.print("[bold yellow]interrupted[/]: what was measured until then stands above")
+        raise SystemExit(130 if found.interrupted else 1 if found.failed else 0)
+
+
+def _measure(model: Path, console: Console, **options: Any) -> Any:
+    from omni_sdk.tools.bench import Effort, bench
+    from omni_sdk.tools.measure.contenders import DEFAULT
+
+    contenders = options["against"] or DEFAULT
+    with _progress(console, options["rounds"]) as progress:
+        return bench(
+            model,
+            contenders,
+            inputs=options["inputs"],
+            shapes=dict(options["shapes"]),
+            rounds=options["rounds"],
+            effort=Effort(options["seconds"], (options["least_runs"], 300), options["timeout"]),
+            ablation=(options["bare"], options["full"]) if options["ablation"] else None,
+            sample_rate=options["sample_rate"],
+            seed=options["seed"],
+            progress=progress,
+        )
+
+
+@contextmanager
+def _progress(console: Console, rounds: int) -> Iterator[Any]:
+    """A line that says who is measured at what; plain lines where the output is no terminal."""
+    columns = (
+        TextColumn("round"),
+        MofNCompleteColumn(),
+        BarColumn(20),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("inputs", total=rounds)
+        yield lambda name, number, phase: bar.update(task, completed=number, description=f"{escape(name)}: {phase}")
+
+
+def _drawn(table: Table) -> RichTable:
+    drawn = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        caption=escape(table.note) or None,
+        caption_justify="left",
+        header_style="dim",
+        show_edge=False,
+        pad_edge=False,
+    )
+    for index, column in enumerate(table.columns):
+        drawn.add_column(escape(column), style="bold" if index == 0 else "", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(_styled(cell) for cell in row))
+    return drawn
+
+
+def _styled(cell: str) -> str:
+    style = next((style for word, style in STYLES.items() if cell == word or cell.endswith(f") {word}")), "")
+    return f"[{style}]{escape(cell)}[/]" if style else escape(cell)

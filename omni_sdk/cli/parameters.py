@@ -1,0 +1,39 @@
+"""Option types that several commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+
+class ShapeParameter(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """`NAME=1,16,128`: the shape of one input."""
+
+    name = "NAME=SIZES"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """The input's name and its sizes."""
+        match = re.fullmatch(r"(.+)=(\d+(?:[,x]\d+)*)?", str(value))
+        if match is None:
+            self.fail(f"Expected NAME=1,16,128, got {value!r}", param, ctx)
+        sizes = match[2] or ""
+        return match[1], tuple(int(size) for size in re.split("[,x]", sizes) if size)
+
+
+class FixedParameter(click.ParamType[tuple[str, Any]]):
+    """`NAME=VALUE`, the value a number or a list of numbers as JSON writes them."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """The name and the value."""
+        name, equals, text = str(value).partition("=")
+        try:
+            return name, json.loads(text if name and equals else "")
+        except ValueError:
+            self.fail(f"Expected NAME=VALUE such as sr=16000, got {value!r} - at --fix", param, ctx)
