@@ -1,0 +1,191 @@
+"""Budgets: refused with the sum before anything is taken, admitted where it fits, learned from what runs took."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import omni_sdk as omni
+from omni_sdk import budget, memory
+from omni_sdk.budget import RunBudget
+from omni_sdk.errors import MemoryBudgetError
+from omni_sdk.settings import Settings
+
+MIB = 1 << 20
+
+
+class Process:
+    """Private memory that moves when told."""
+
+    def __init__(self) -> None:
+        self.bytes = 100 * MIB
+
+    def __call__(self) -> int:
+        return self.bytes
+
+
+def run(budget, process, rows, takes=0):
+    with budget.admitted(((rows,),)):
+        process.bytes += takes
+
+
+def test_a_sum_beyond_the_limit_is_told_part_by_part():
+    parts = budget.load_parts(800 * MIB, mapped=False, prepacking=True, cache_bytes=10 * MIB)
+    budget.require(parts, sum(parts.values()), "load of m.onnx")
+    budget.require(parts, None, "load of m.onnx")
+    with pytest.raises(MemoryBudgetError) as raised:
+        budget.require(parts, sum(parts.values()) - 1, "load of m.onnx")
+    for word in ("weights copied 800.0 MiB", "prepacked weights 600.0 MiB", "result cache 10.0 MiB", "load of m.onnx"):
+        assert word in str(raised.value)
+    assert isinstance(raised.value, MemoryError)
+
+
+def test_mapped_weights_take_less_than_copied_ones():
+    kinds = [budget.load_parts(MIB, mapped=mapped, prepacking=True, cache_bytes=0) for mapped in (True, False)]
+    assert sum(kinds[0].values()) < sum(kinds[1].values())
+    assert budget.load_parts(MIB, mapped=True, prepacking=False, cache_bytes=0)["prepacked weights"] == 0
+
+
+def test_runs_are_learned_and_larger_ones_scaled():
+    process = Process()
+    budget = RunBudget(1000 * MIB, lambda: {"session": 100 * MIB}, "m", process)
+    assert budget.expected(((10,),)) == 0
+    run(budget, process, 10, takes=50 * MIB)
+    assert budget.arena == 50 * MIB
+    assert budget.expected(((10,),)) == 50 * MIB
+    assert budget.expected(((40,),)) == 200 * MIB
+    run(budget, process, 40, takes=130 * MIB)
+    assert budget.arena == 180 * MIB
+    assert budget.expected(((40,),)) == 180 * MIB
+    with pytest.raises(MemoryBudgetError, match=r"session 100\.0 MiB \+ arena 180\.0 MiB \+ this run 945\.0 MiB"):
+        run(budget, process, 250)
+    assert budget.arena == 180 * MIB
+    run(budget, process, 40)
+    run(budget, process, 10)
+
+
+def test_a_run_that_finds_its_room_in_the_arena_needs_no_more_than_is_there():
+    process = Process()
+    budget = RunBudget(None, dict, "m", process)
+    run(budget, process, 100, takes=80 * MIB)
+    run(budget, process, 50)
+    assert budget.expected(((50,),)) == 40 * MIB
+    assert budget.arena == 80 * MIB
+
+
+def test_runs_side_by_side_add_up():
+    process = Process()
+    budget = RunBudget(120 * MIB, dict, "m", process)
+    run(budget, process, 10, takes=50 * MIB)
+    with budget.admitted(((10,),)), budget.admitted(((10,),)):
+        assert budget.arena == 100 * MIB
+        with pytest.raises(MemoryBudgetError), budget.admitted(((10,),)):
+            raise AssertionError("not to be reached")
+    with budget.admitted(((10,),)):
+        pass
+
+
+def test_an_arena_given_back_counts_no_more():
+    process = Process()
+    budget = RunBudget(None, dict, "m", process)
+    with budget.admitted(((10,),), keep=False):
+        process.bytes += 50 * MIB
+    assert budget.arena == 0
+    assert budget.expected(((10,),)) == 50 * MIB
+
+
+def test_a_failed_run_leaves_the_sum_as_it_was():
+    budget = RunBudget(100, dict, "m", lambda: 0)
+    with pytest.raises(ZeroDivisionError), budget.admitted(((1,),)):
+        raise ZeroDivisionError
+    assert budget._running == []
+
+
+def grower(rows=None):
+    """y = (x outer 1s of 64 Ki) summed: an intermediate of 256 KiB a row."""
+    wide = numpy_helper.from_array(np.ones((1, 1 << 16), np.float32), "wide")
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    nodes = [helper.make_node("MatMul", ["x", "wide"], ["h"]), helper.make_node("ReduceSum", ["h", "axes"], ["y"])]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows or "rows", 1]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:], [wide, axes])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def ask(model, rows):
+    return model.infer(x=np.ones((rows, 1), np.float32))["y"]
+
+
+def test_a_model_refuses_what_cannot_fit_and_goes_on():
+    # 64 MiB come fresh from the system: less may be heap that earlier tests left, which is no growth.
+    with omni.load(grower(), Settings(memory_limit="512 MiB"), cache_dir=None) as model:
+        np.testing.assert_array_equal(ask(model, 256), np.full((256, 1), 65536, np.float32))
+        assert model.memory().parts["arena"] > 16 * MIB
+        before = memory.process().resident
+        with pytest.raises(MemoryBudgetError, match=r"this run .* at \(4096, 1\)"):
+            ask(model, 4096)
+        assert memory.process().resident - before < 4 * MIB
+        ask(model, 256)
+
+
+def test_a_load_that_cannot_fit_is_refused_before_it_begins(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(grower())
+
+    def never(*_, **__):
+        raise AssertionError("ONNX Runtime was asked")
+
+    monkeypatch.setattr(omni.model.sessions, "open_session", never)
+    for cache_dir in (None, tmp_path / "cache"):
+        with pytest.raises(MemoryBudgetError, match=r"weights copied .* at load of"):
+            omni.load(path, Settings(memory_limit="1 MiB"), cache_dir=cache_dir)
+
+
+def test_a_large_request_gives_the_arena_back():
+    with omni.load(grower(), Settings(shrink_arena=True), cache_dir=None) as model:
+        model.warmup({"x": (16, 1)})
+        ask(model, 16)
+        small = memory.private()
+        ask(model, 1024)
+        assert memory.private() - small < 64 * MIB, "256 MiB were needed meanwhile"
+        assert model.memory().parts["arena"] < 64 * MIB
+    with omni.load(grower(), cache_dir=None) as model:
+        ask(model, 1024)
+        assert memory.private() - small > 200 * MIB
+
+
+def test_memory_is_told_by_part():
+    with omni.load(grower(), Settings(memory_limit="1 GiB", cache_bytes=MIB), cache_dir=None) as model:
+        held = ask(model, 256)
+        used = model.memory()
+        assert set(used.parts) == {"weights_mapped", "session", "arena", "results", "cache"}
+        assert used.total == sum(used.parts.values())
+        assert used.parts["results"] >= held.nbytes
+        assert used.parts["cache"] > held.nbytes
+        assert "of 1.0 GiB" in str(used)
+
+
+def test_threads_never_exceed_the_limit_together():
+    settings = Settings(memory_limit="100 MiB")
+    with omni.load(grower(), settings, cache_dir=None) as model:
+        ask(model, 64)
+        refused, errors = [], []
+
+        def work():
+            for _ in range(20):
+                try:
+                    ask(model, 64)
+                except MemoryBudgetError:
+                    refused.append(1)
+                except Exception as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        assert model.memory().total <= 100 * MIB

@@ -1,0 +1,139 @@
+"""Operators and external data are found without reading weights, and nothing that is no model is taken for one."""
+
+from __future__ import annotations
+
+import mmap
+import random
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from omni_sdk.graph_scan import GraphScan, scan
+from omni_sdk.source import Source
+
+
+def tensor(name, location=None):
+    if location is None:
+        return onnx.numpy_helper.from_array(np.zeros(4, np.float32), name)
+    made = TensorProto(name=name, data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        made.external_data.add(key=key, value=value)
+    return made
+
+
+def value(name):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [4])
+
+
+def model(*nodes, tensors=(), functions=()):
+    graph = helper.make_graph(list(nodes), "g", [value("x")], [value("y")], list(tensors))
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("local", 1)]
+    return helper.make_model(graph, opset_imports=opsets, functions=list(functions))
+
+
+def deep():
+    """Operators and external data at every place that can hold them."""
+    inner = helper.make_graph(
+        [helper.make_node("Cos", ["x"], ["z"])], "inner", [], [value("z")], [tensor("v", "b.bin")]
+    )
+    branch = helper.make_graph([helper.make_node("Sin", ["x"], ["z"])], "other", [], [value("z")])
+    constant = helper.make_node("Constant", [], ["c"], value=tensor("k", "c.bin"))
+    function = helper.make_function(
+        "local",
+        "F",
+        ["a"],
+        ["b"],
+        [helper.make_node("Snake", ["a"], ["b"], domain="omni")],
+        [helper.make_opsetid("omni", 1)],
+    )
+    choice = helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=branch)
+    called = helper.make_node("F", ["x"], ["y"], domain="local")
+    return model(choice, constant, called, tensors=[tensor("w", "a.bin"), tensor("i")], functions=[function])
+
+
+def test_every_place_is_looked_into():
+    assert scan(deep().SerializeToString()) == GraphScan(
+        operators=frozenset({"If", "Cos", "Sin", "Constant", "F", "Snake"}),
+        domains=frozenset({"", "local", "omni"}),
+        external_files=frozenset({"a.bin", "b.bin", "c.bin"}),
+    )
+
+
+def test_weights_that_spell_an_operator_are_not_one():
+    spelt = b"RandomNormal".ljust(16, b"\0")
+    weights = TensorProto(name="w", data_type=1, dims=[4], raw_data=spelt)
+    made = model(helper.make_node("Add", ["x", "w"], ["y"]), tensors=[weights]).SerializeToString()
+    assert spelt in made
+    assert scan(made).operators == {"Add"}
+    assert not Source(made).is_random
+    assert Source(model(helper.make_node("RandomNormalLike", ["x"], ["y"])).SerializeToString()).is_random
+    assert Source(deep().SerializeToString()).needs_operators
+
+
+def test_a_mapped_file_reads_as_bytes_do(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(deep().SerializeToString())
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        assert scan(view) == scan(path.read_bytes())
+
+
+def test_damaged_and_foreign_bytes_raise_nothing():
+    whole = deep().SerializeToString()
+    rng = random.Random(3)
+    for cut in range(0, len(whole), 3):
+        scan(whole[:cut])
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        scan(bytes(damaged))
+    assert scan(b"\xff" * 100) is None
+    assert scan(rng.randbytes(1000)) is None
+
+
+@pytest.mark.parametrize("depth", [3, 60, 2000])
+def test_nesting_beyond_reason_is_no_model(depth):
+    graph = b""
+    for _ in range(depth):
+        attribute = _field(5, _field(6, graph))
+        graph = _field(1, attribute)
+    assert (scan(_field(7, graph)) is None) == (depth >= 60)
+
+
+def _field(number, content):
+    size, length = len(content), b""
+    while size >= 0x80:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+@pytest.mark.parametrize(
+    ("inputs", "random"), [(["x"], False), (["x", "r"], False), (["x", "r", ""], False), (["x", "", "t"], True)]
+)
+def test_dropout_is_random_where_it_may_train(inputs, random):
+    data = model(helper.make_node("Dropout", inputs, ["y"])).SerializeToString()
+    assert scan(data).dropout_may_train == random
+    assert Source(data).is_random == random
+
+
+def test_sampling_is_random():
+    data = model(helper.make_node("Sampling", ["x"], ["y"], domain="com.microsoft")).SerializeToString()
+    assert Source(data).is_random
+
+
+def test_external_data_in_sparse_attributes_and_in_defaults_of_functions_is_seen():
+    def tensor(location):
+        made = onnx.TensorProto(name="v", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+        made.external_data.add(key="location", value=location)
+        return made
+
+    node = onnx.helper.make_node("Constant", [], ["y"])
+    node.attribute.add(name="sparse_value", sparse_tensor=onnx.SparseTensorProto(values=tensor("one")))
+    node.attribute.add(name="more", sparse_tensors=[onnx.SparseTensorProto(indices=tensor("two"))])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], []))
+    function = model.functions.add(name="f")
+    function.attribute_proto.add(name="t", t=tensor("three"))
+    assert scan(model.SerializeToString()).external_files == {"one", "two", "three"}

@@ -1,0 +1,219 @@
+"""Windowed streams: exact where the window covers what a frame looks at, and told where it does not."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import pytest
+
+import omni_sdk as omni
+from omni_sdk.window import WindowCheck
+
+# Looks at 3 frames before and the frame itself, and gives two samples a frame.
+CAUSAL = """g (float[1, 1, T] x) => (float[1, 1, S] y) <float[1, 1, 4] w = {1, 2, 3, 4}, float[1, 1, 2] up = {1, -1}> {
+    c = Conv <pads = [3, 0]> (x, w)
+    y = ConvTranspose <strides = [2]> (c, up)
+}"""
+# Looks at 2 frames on either side.
+BOTH = """g (float[1, 1, T] x) => (float[1, 1, T] y) <float[1, 1, 5] w = {1, 2, 3, 4, 5}> {
+    y = Conv <pads = [2, 2]> (x, w)
+}"""
+SCALED = "g (float[1, 1, T] x, float[1] k) => (float[1, 1, T] y, float[1, 1, T] z) { y = Mul (x, k)\n z = Neg (y) }"
+
+
+@pytest.fixture(scope="module")
+def causal():
+    with graphs.load(CAUSAL, intra_op_num_threads=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def both():
+    with graphs.load(BOTH, intra_op_num_threads=1) as model:
+        yield model
+
+
+def signal(frames, seed=0):
+    return np.random.default_rng(seed).integers(-9, 9, (1, 1, frames)).astype(np.float32)
+
+
+def streamed(stream, x, sizes):
+    """The whole output of a stream that `x` is given to in pieces of these sizes, over and over."""
+    cuts, start = [], 0
+    while start < x.shape[2]:
+        size = sizes[len(cuts) % len(sizes)]
+        cuts.append({"x": x[:, :, start : start + size]})
+        start += size
+    return np.concatenate([part["y"].reshape(1, 1, -1) for part in stream.run(cuts)], axis=2)
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], [7], [1, 5, 3], [40]])
+@pytest.mark.parametrize("hop", [None, 1, 4, 100])
+@pytest.mark.parametrize("left", [3, 5])
+def test_enough_context_is_exact(causal, left, hop, sizes):
+    x = signal(37)
+    with causal.stream(window=omni.Window(left=left, hop=hop)) as stream:
+        np.testing.assert_array_equal(streamed(stream, x, sizes), causal.infer(x=x)["y"])
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], [7], [1, 5, 3]])
+@pytest.mark.parametrize("hop", [None, 1, 4])
+def test_what_a_frame_sees_ahead_is_waited_for(both, hop, sizes):
+    x = signal(29)
+    with both.stream(window=omni.Window(left=2, right=2, hop=hop)) as stream:
+        np.testing.assert_array_equal(streamed(stream, x, sizes), both.infer(x=x)["y"])
+
+
+def test_the_output_lags_by_the_right_context_and_flush_gives_the_rest(both):
+    x = signal(12)
+    want = both.infer(x=x)["y"]
+    with both.stream(window=omni.Window(left=2, right=2)) as stream:
+        first = stream.step(x=x[:, :, :6])["y"]
+        np.testing.assert_array_equal(first, want[:, :, :4])
+        np.testing.assert_array_equal(stream.step(x=x[:, :, 6:])["y"], want[:, :, 4:10])
+        np.testing.assert_array_equal(stream.flush()["y"], want[:, :, 10:])
+        assert stream.flush() is None
+
+
+def test_a_hop_holds_frames_back(causal):
+    x = signal(10)
+    want = causal.infer(x=x)["y"]
+    with causal.stream(window=omni.Window(left=3, hop=4)) as stream:
+        assert stream.step(x=x[:, :, :3])["y"].size == 0
+        np.testing.assert_array_equal(stream.step(x=x[:, :, 3:5])["y"], want[:, :, :8])
+        np.testing.assert_array_equal(stream.step(x=x[:, :, 5:])["y"], want[:, :, 8:16])
+        np.testing.assert_array_equal(stream.flush()["y"], want[:, :, 16:])
+
+
+@pytest.mark.parametrize(
+    ("window", "equal"),
+    [
+        (omni.Window(left=3), True),
+        (omni.Window(left=3, hop=2), True),
+        (omni.Window(left=2), False),
+        (omni.Window(left=0, hop=5), False),
+    ],
+)
+def test_check_says_whether_the_window_is_enough(causal, window, equal):
+    x = signal(31)
+    with causal.stream(window=window) as stream:
+        found = stream.check({"x": x}, frames=4)
+    assert found.equal == equal
+    assert (found.max_abs_error > 0) != equal
+    assert (found.expected_samples, found.samples) == (62, 62)
+    assert ("NOT" in str(found)) != equal
+
+
+def test_check_says_so_of_the_right_context_too(both):
+    with both.stream(window=omni.Window(left=2, right=1)) as stream:
+        assert not stream.check({"x": signal(20)}, frames=3).equal
+    with both.stream(window=omni.Window(left=2, right=2)) as stream:
+        assert stream.check({"x": signal(20)}, frames=3).equal
+
+
+def test_check_leaves_the_stream_where_it_was(causal):
+    x = signal(20)
+    want = causal.infer(x=x)["y"]
+    with causal.stream(window=omni.Window(left=3)) as stream:
+        stream.step(x=x[:, :, :9])
+        stream.check({"x": signal(15, seed=4)})
+        np.testing.assert_array_equal(stream.step(x=x[:, :, 9:])["y"], want[:, :, 18:])
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 9])
+def test_a_snapshot_is_a_copy_to_go_on_from(causal, taken):
+    x, window = signal(21), omni.Window(left=3, hop=2)
+    with causal.stream(window=window) as stream, causal.stream(window=window) as other:
+        streamed_so_far = [stream.step(x=x[:, :, :taken])["y"].reshape(1, 1, -1)] if taken else []
+        snapshot = stream.snapshot()
+        stream.step(x=signal(8, seed=5))
+        other.step(x=signal(3, seed=6))
+        for target in (other, stream):
+            target.restore(snapshot)
+            rest = streamed(target, x[:, :, taken:], [3])
+            np.testing.assert_array_equal(np.concatenate([*streamed_so_far, rest], axis=2), causal.infer(x=x)["y"])
+        with pytest.raises(omni.StreamError, match="snapshot, got h"):
+            stream.restore({"h": x})
+
+
+def test_reset_begins_again(causal):
+    x = signal(15)
+    with causal.stream(window=omni.Window(left=3)) as stream:
+        stream.step(x=signal(9, seed=7))
+        stream.reset()
+        assert stream.snapshot() == {}
+        np.testing.assert_array_equal(streamed(stream, x, [4]), causal.infer(x=x)["y"])
+
+
+def test_a_step_that_fails_leaves_the_stream_as_it_was(causal, monkeypatch):
+    x = signal(20)
+    want = causal.infer(x=x)["y"]
+    with causal.stream(window=omni.Window(left=3, hop=2)) as stream:
+        stream.step(x=x[:, :, :5])
+        with pytest.raises(omni.StreamError, match="the input 'x'"):
+            stream.step(z=x)
+        with pytest.raises(omni.InputError):
+            stream.step(x=x.astype(np.float64))
+        calls = []
+
+        def failing(feeds):
+            calls.append(feeds)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return causal.infer(feeds)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "_infer", failing)
+            with pytest.raises(KeyboardInterrupt):
+                stream.step(x=x[:, :, 5:])
+        assert len(calls) == 2
+        np.testing.assert_array_equal(stream.step(x=x[:, :, 5:])["y"], want[:, :, 8:])
+
+
+def test_other_inputs_are_constants_and_every_output_is_cut():
+    with graphs.load(SCALED) as model:
+        with model.stream(window=omni.Window(left=0), k=np.array([3], np.float32)) as stream:
+            for seed in range(4):
+                x = signal(5, seed)
+                results = stream.step(x=x)
+                np.testing.assert_array_equal(results["y"], 3 * x)
+                np.testing.assert_array_equal(results["z"], -3 * x)
+        with pytest.raises(omni.StreamError, match=r"one input to cut, got x, k(.|\n)*constants"):
+            model.stream(window=omni.Window(left=0))
+        with pytest.raises(omni.StreamError, match="one input"):
+            model.stream(window=omni.Window(left=0, input="k"))
+
+
+def test_other_axes():
+    with graphs.load("g (float[T, 2] x) => (float[T, 2] y) { y = Neg (x) }") as model:
+        x = signal(14).reshape(7, 2)
+        with model.stream(window=omni.Window(left=1, input_axis=0, output_axis=0)) as stream:
+            parts = [stream.step(x=x[start : start + 3])["y"] for start in (0, 3, 6)]
+        np.testing.assert_array_equal(np.concatenate(parts), -x)
+
+
+def test_outputs_that_do_not_grow():
+    text = "g (float[1, 1, T] x) => (float[1, 1, 1] y) { a = Constant <value_ints = [2]> ()\n y = ReduceSum (x, a) }"
+    with graphs.load(text) as model, model.stream(window=omni.Window(left=1)) as stream:
+        for _ in range(2):
+            with pytest.raises(omni.StreamError, match=r"grow with the input(.|\n)*output_axis"):
+                stream.step(x=signal(4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"left": -1}, "left"),
+        ({"left": 1.5}, "left"),
+        ({"left": 1, "right": -2}, "right"),
+        ({"left": 1, "hop": 0}, "hop"),
+        ({"left": 1, "ratio": 0}, "ratio"),
+    ],
+)
+def test_windows_that_cannot_be(fields, at):
+    with pytest.raises(omni.StreamError, match=rf"at Window\.{at}"):
+        omni.Window(**fields)
+
+
+def test_a_check_of_another_length_is_not_equal():
+    assert "of 5 samples" in str(WindowCheck(False, 0.0, 5, 3))

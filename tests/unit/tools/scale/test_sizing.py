@@ -1,0 +1,45 @@
+"""Replicas and cost: the arithmetic, against sums done by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from omni_sdk.errors import InputError
+from omni_sdk.tools.scale import plan
+
+
+@pytest.mark.parametrize(
+    ("streams", "rtf", "replicas"), [(1, 0.5, 1), (7, 0.1, 1), (8, 0.1, 2), (1000, 0.14, 200), (10, 0.4, 10)]
+)
+def test_replicas(streams, rtf, replicas):
+    assert plan(streams, rtf, price_per_core_hour=1).replicas == replicas
+
+
+def test_cost():
+    made = plan(100_000, 0.35, price_per_core_hour=0.04, cores=2)
+    assert made.streams_per_replica == 2
+    assert (made.replicas, made.cores) == (50_000, 100_000)
+    assert made.cost_per_hour == pytest.approx(4000)
+    assert made.cost_per_audio_hour == pytest.approx(0.04)
+
+
+def test_utilization_is_room_kept_free():
+    assert plan(10, 0.1, price_per_core_hour=1, utilization=1.0).replicas == 1
+    assert plan(10, 0.1, price_per_core_hour=1, utilization=0.5).replicas == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"streams": 0},
+        {"rtf": 0.0},
+        {"rtf": float("nan")},
+        {"cores": 0},
+        {"rtf": 0.71},
+        {"utilization": 1.1},
+        {"utilization": 0},
+    ],
+)
+def test_figures_out_of_range(wrong):
+    with pytest.raises(InputError, match=r"^Expected .* - at plan"):
+        plan(**{"streams": 1, "rtf": 0.1, "price_per_core_hour": 1, **wrong})

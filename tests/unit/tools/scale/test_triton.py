@@ -1,0 +1,148 @@
+"""Triton model repositories: what is in them, and that Triton's own schema takes the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import graphs
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import omni_sdk as omni
+from omni_sdk.bundle import Bundle, create
+from omni_sdk.cli import main
+from omni_sdk.errors import BundleError, InputError, ModelError
+from omni_sdk.specs import TensorSpec
+from omni_sdk.tools.export import code2wav, reference_checkpoint
+from omni_sdk.tools.scale import export_triton
+from omni_sdk.tools.scale.pbtxt import Word, render
+from omni_sdk.tools.scale.triton import configuration
+
+WARMUP = {"audio_codes": (1, 16, 25)}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("triton")
+    checkpoint = reference_checkpoint(folder / "checkpoint", seed=7)
+    for name, streaming in {"voice": True, "decoder": False}.items():
+        code2wav(checkpoint, folder / name, streaming=streaming)
+    return {name: folder / name for name in ("voice", "decoder")}
+
+
+def parsed(text: str):
+    """By the schema that Triton's client brings; it refuses unknown fields, types and words."""
+    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    return text_format.Parse(text, schema.ModelConfig())
+
+
+def test_a_batched_model(bundles, tmp_path):
+    place = export_triton(bundles["decoder"], tmp_path, warmup={"audio_codes": (4, 16, 25)}, threads=2, instances=3)
+    text = (place / "config.pbtxt").read_text()
+    assert "sequence_batching" not in text
+    config = parsed(text)
+    assert (config.name, config.backend, config.max_batch_size) == ("decoder", "onnxruntime", 8)
+    (codes,), (waveform,) = config.input, config.output
+    assert (codes.name, codes.data_type, list(codes.dims)) == ("audio_codes", 9, [16, -1])
+    assert (waveform.name, waveform.data_type, list(waveform.dims)) == ("waveform", 11, [1, -1])
+    assert config.response_cache.enable
+    assert not config.HasField("sequence_batching")
+    assert config.instance_group[0].count == 3
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+    (warmup,) = config.model_warmup
+    assert (warmup.batch_size, list(warmup.inputs["audio_codes"].dims)) == (4, [16, 25])
+    assert warmup.inputs["audio_codes"].zero_data
+
+
+def test_a_streaming_model(bundles, tmp_path):
+    place = export_triton(bundles["voice"], tmp_path, name="speech", warmup=WARMUP, sequences=5)
+    text = (place / "config.pbtxt").read_text()
+    assert "response_cache" not in text
+    config = parsed(text)
+    state = Bundle.open(bundles["voice"]).manifest.state
+    assert (config.name, config.max_batch_size) == ("speech", 0)
+    assert [one.name for one in config.input] == ["audio_codes"]
+    assert list(config.input[0].dims) == [1, 16, -1]
+    assert config.sequence_batching.oldest.max_candidate_sequences == 5
+    assert {one.input_name: one.output_name for one in config.sequence_batching.state} == state
+    for one in config.sequence_batching.state:
+        assert one.data_type == (9 if one.input_name == "past.position" else 11)
+        assert list(one.dims) == list(one.initial_state[0].dims)
+        assert one.initial_state[0].zero_data
+    assert set(config.model_warmup[0].inputs) == {"audio_codes", *state}
+
+
+@pytest.mark.parametrize("name", ["voice", "decoder"])
+def test_the_graph_runs_where_it_was_put(bundles, tmp_path, name):
+    place = export_triton(bundles[name], tmp_path)
+    assert sorted(path.name for path in place.iterdir()) == ["1", "config.pbtxt"]
+    codes = np.random.default_rng(0).integers(0, 2048, (1, 16, 6))
+    with omni.load(bundles[name], cache_dir=None) as ours, omni.load(place / "1" / "model.onnx") as theirs:
+        states = {s.name: np.zeros(s.shape, s.dtype) for s in theirs.inputs if s.name != "audio_codes"}
+        got = theirs.infer({"audio_codes": codes, **states})["waveform"]
+        np.testing.assert_array_equal(got, ours.infer(audio_codes=codes)["waveform"])
+
+
+def test_custom_operators_come_along(tmp_path):
+    model = onnx.parser.parse_model(f"{graphs.HEAD} {graphs.DOUBLE}")
+    with create(tmp_path / "fused") as draft:
+        onnx.save(model, draft.folder / "model.onnx")
+        draft.operators = 1
+    place = export_triton(tmp_path / "fused", tmp_path / "models", repository="/srv/models")
+    library = place / "1" / "omni_operators.so"
+    assert library.stat().st_size > 0
+    config = parsed((place / "config.pbtxt").read_text())
+    assert list(config.model_operations.op_library_filename) == ["/srv/models/fused/1/omni_operators.so"]
+
+
+def test_nothing_is_replaced_and_nothing_is_left(bundles, tmp_path):
+    place = export_triton(bundles["decoder"], tmp_path)
+    before = (place / "config.pbtxt").stat().st_mtime_ns
+    with pytest.raises(BundleError, match="got one that exists"):
+        export_triton(bundles["decoder"], tmp_path)
+    assert (place / "config.pbtxt").stat().st_mtime_ns == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError):
+        export_triton(bundles["decoder"], tmp_path / "file")
+    with pytest.raises(BundleError):
+        export_triton(tmp_path / "file", tmp_path / "models")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder", "file"]
+
+
+@pytest.mark.parametrize(
+    "warmup",
+    [{"audio_codes": (1, 16)}, {"audio_codes": (1, 15, 2)}, {"audio_codes": (1, 16, 0)}, {"other": (1,)}, {}],
+)
+def test_wrong_warmup_shapes(bundles, tmp_path, warmup):
+    with pytest.raises(InputError, match="at warmup"):
+        export_triton(bundles["decoder"], tmp_path, warmup=warmup)
+    assert not any(tmp_path.iterdir())
+
+
+def test_scalars_strings_and_types_triton_has_not():
+    specs = [TensorSpec.of("rate", "tensor(int64)", []), TensorSpec.of("text", "tensor(string)", [None])]
+    config = parsed(render(configuration("m", specs, specs[1:], state={})))
+    assert (list(config.input[0].dims), list(config.input[0].reshape.shape)) == ([1], [])
+    assert config.input[0].HasField("reshape")
+    assert config.input[1].data_type == 13
+    with pytest.raises(ModelError, match="seq"):
+        configuration("m", [TensorSpec.of("s", "seq(tensor(float))", None)], [], state={})
+
+
+def test_text_form():
+    text = render({"a": 'quo"te\n', "b": [1, 2], "c": {"d": Word("KIND"), "e": True}, "f": []})
+    assert text == 'a: "quo\\"te\\n"\nb: 1\nb: 2\nc {\n  d: KIND\n  e: true\n}\n'
+
+
+def test_the_command(bundles, tmp_path):
+    arguments = ["export", "triton", str(bundles["voice"]), str(tmp_path), "--warmup", "audio_codes=1,16,25"]
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code == 0, run.output
+    assert "sequences" in run.output
+    assert (tmp_path / "voice" / "config.pbtxt").exists()
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
+    assert "Expected a new folder" in again.output

@@ -1,0 +1,196 @@
+"""Reports: self-contained, complete, every axis with its unit, and readable back."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from bench_rows import benchmark, row
+
+from omni_sdk import InputError, Settings
+from omni_sdk.tools import report
+from omni_sdk.tools.measure.results import Benchmark
+from omni_sdk.tools.measure.suites import Suites
+from omni_sdk.tools.measure.tables import seconds
+
+STEADY = [0.010, 0.011, 0.010, 0.012, 0.010, 0.011, 0.010]
+VOID = {"meta", "circle", "rect", "line", "br"}
+
+
+@pytest.fixture
+def found() -> Benchmark:
+    first = row("balanced", STEADY)
+    second = row("spinning <fast>", [each * 0.7 for each in STEADY], Settings(allow_spinning=True), load=0.4)
+    second.remarks = ("info: allow_spinning: idle worker threads keep their cores busy between calls",)
+    third = row("gone", [])
+    third.failure = "killed as the kernel does when memory runs out, at 1.2 GiB resident (during warmup)"
+    third.snr_db = None
+    return benchmark(first, second, third)
+
+
+@pytest.fixture
+def ablated() -> Benchmark:
+    bare, full = Settings(), Settings(allow_spinning=True)
+    rows = [
+        row("full", [each * 0.7 for each in STEADY], full),
+        row("bare", STEADY, bare),
+        row("full - allow_spinning", STEADY, bare),
+        row("bare + allow_spinning", [each * 0.7 for each in STEADY], full),
+    ]
+    return benchmark(*rows, ablation=("full", "bare"))
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and collects the text and the addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_is_self_contained_and_well_formed(found: Benchmark, ablated: Benchmark) -> None:
+    for each in (found, ablated):
+        text = report.to_html(each)
+        page = Page(text)
+        assert page.open == []
+        assert page.addresses == []
+        assert "<script" not in text
+        assert not re.search(r"https?:|@import|url\(", text)
+        assert "prefers-color-scheme: dark" in text
+
+
+def test_names_are_escaped(found: Benchmark) -> None:
+    assert "spinning &lt;fast&gt;" in report.to_html(found)
+    assert "<fast>" not in report.to_html(found)
+
+
+def test_every_axis_has_its_unit(found: Benchmark, ablated: Benchmark) -> None:
+    titles = re.findall(r'class="axis-title"[^>]*>([^<]*)<', report.to_html(found) + report.to_html(ablated))
+    assert len(titles) == 9  # two of memory's in each page, one of each other chart
+    assert all(re.search(r"(, (s|ms|µs|MiB|GiB)(, logarithmic)?|, % \(.*\))$", title) for title in titles), titles
+
+
+def test_nothing_is_drawn_outside(found: Benchmark, ablated: Benchmark) -> None:
+    for text in (report.to_html(found), report.to_html(ablated)):
+        for chart in re.findall(r"<svg viewBox.*?</svg>", text, re.S):
+            width, height = (float(size) for size in re.search(r'"0 -4 ([\d.]+) ([\d.]+)"', chart).groups())  # type: ignore[union-attr]
+            across = [float(x) for x in re.findall(r'\b(?:x|x1|x2|cx)="([-\d.]+)"', chart)]
+            down = [float(y) for y in re.findall(r'\b(?:y|y1|y2|cy)="([-\d.]+)"', chart)]
+            assert 0 <= min(across) <= max(across) <= width
+            assert -4 <= min(down) <= max(down) <= height - 4
+
+
+def test_a_row_that_failed_says_so_everywhere(found: Benchmark) -> None:
+    for text in (report.to_html(found), report.to_markdown(found)):
+        assert "killed as the kernel does when memory runs out" in text
+    assert found.failed
+
+
+def test_an_interrupted_benchmark_says_so(found: Benchmark) -> None:
+    found.interrupted = True
+    assert "stopped by the user" in report.to_markdown(found)
+    assert "stopped by the user" in report.to_html(found)
+
+
+def test_the_tables_hold_what_was_measured(found: Benchmark) -> None:
+    text = report.to_markdown(found)
+    assert "| 0.70 (0.70–0.70) lower |" in text
+    assert "| 10.1 ms | 11.9 ms | 12.1 ms |" in text  # p50, p90, p99 of the first
+    assert "100%" in text
+    assert "makes up for it after" in text
+    assert "allow_spinning | False | True" in text
+    assert "idle worker threads" in text
+    assert "equal" in text
+
+
+def test_the_ablation_has_table_and_chart(ablated: Benchmark) -> None:
+    text = report.to_html(ablated)
+    assert 'class="KEEP"' in text
+    assert "change of steady latency by the lever" in text
+    assert "full - allow_spinning" not in text  # levers stand in the ablation's own table alone
+
+
+def test_json_is_strict_and_comes_back(found: Benchmark, tmp_path: Path) -> None:
+    path = report.write(found, tmp_path / "deep" / "found.json")
+    again = report.load(path)
+    assert isinstance(again, Benchmark)
+    assert again.to_dict() == found.to_dict()
+    assert again["balanced"].snr_db == math.inf
+    assert report.to_html(again) == report.to_html(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": "omni-sdk benchmark", "schema": 99}', '{"benchmarks": [{}]}']
+)
+def test_files_that_are_no_benchmark_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        report.load(path)
+
+
+def test_a_benchmark_that_lacks_a_part_is_refused(found: Benchmark, tmp_path: Path) -> None:
+    plain = found.to_dict()
+    del plain["rows"][0]["runs"]
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(InputError, match=r"found\.json"):
+        report.load(path)
+
+
+def test_unknown_suffixes_are_refused(found: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.pdf"):
+        report.write(found, tmp_path / "found.pdf")
+
+
+def test_pytest_benchmark_feeds_the_report(tmp_path: Path) -> None:
+    stats = {"min": 0.001, "median": 0.002, "iqr": 0.0001, "max": 0.004, "rounds": 9}
+    entries = [
+        {"name": "test_ours", "group": "call", "stats": stats},
+        {"name": "test_baseline", "group": "call", "stats": {**stats, "median": 0.004}},
+        {"name": "test_alone", "group": None, "stats": stats},
+    ]
+    plain = {"machine_info": {"cpu": {"brand_raw": "A CPU"}}, "datetime": "2030", "benchmarks": entries}
+    path = tmp_path / "benchmarks.json"
+    path.write_text(json.dumps(plain))
+    found = report.load(path)
+    assert isinstance(found, Suites)
+    text = report.to_markdown(found)
+    assert text.index("test_ours") < text.index("test_baseline")
+    assert "| test_baseline | 1 ms | 4 ms | 100 µs | 4 ms | 9 | 2.00 |" in text
+    assert "A CPU" in report.to_html(found)
+    with pytest.raises(InputError):
+        report.to_json(found)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.234, "1.23 s"), (0.00123, "1.23 ms"), (4.5e-6, "4.5 µs"), (None, "–")])
+def test_seconds_are_told_in_a_fitting_unit(value: float | None, text: str) -> None:
+    assert seconds(value) == text
+
+
+def test_a_busy_machine_is_said_to_be_one(found: Benchmark) -> None:
+    quiet = {**found.machine, "usable_cores": 4, "load_average": [0.3, 0.2, 0.1]}
+    found.machine = quiet
+    assert "busy machine" not in report.to_html(found)
+    found.machine = {**quiet, "load_average": [3.2, 0.2, 0.1]}
+    for text in (report.to_html(found), report.to_markdown(found)):
+        assert "load average 3.2 on 4 cores" in text
