@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -16,6 +14,7 @@ from omni_sdk import ranges
 from omni_sdk.bundle import Audio, Bundle, is_bundle
 from omni_sdk.errors import InputError
 from omni_sdk.model import Model
+from omni_sdk.tools.archives import read_arrays, source_name
 
 FIRST_CHUNK = 1
 CHUNK = 25
@@ -191,8 +190,8 @@ def read_codes(source: str | os.PathLike[str] | IO[bytes], quantizers: int | Non
         When it cannot be read, or is not codes of one utterance: integers of shape [quantizers, frames] or
         [1, quantizers, frames], with at least one frame.
     """
-    where = "standard input" if isinstance(source, io.IOBase) or hasattr(source, "read") else str(source)
-    array = _loaded(source, where)
+    where = source_name(source)
+    array = _loaded(source)
     if array.dtype.kind not in "iu":
         raise InputError(f"Expected codes as integers, got {array.dtype} - at {where}")
     codes = array[None] if array.ndim == 2 else array
@@ -209,20 +208,12 @@ def read_codes(source: str | os.PathLike[str] | IO[bytes], quantizers: int | Non
     return np.ascontiguousarray(codes, dtype=np.int64)
 
 
-def _loaded(source: str | os.PathLike[str] | IO[bytes], where: str) -> np.ndarray:
-    try:
-        data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        names = [name for name in found.files if name in ("codes", "audio_codes")] or found.files
-        if len(names) != 1:
-            raise InputError(f"Expected one array, or one named codes, got {', '.join(names) or 'none'} - at {where}")
-        array: np.ndarray = found[names[0]]
-    except OSError as error:
-        raise InputError(f"Expected codes in a file, got {error.strerror or error} - at {where}") from error
-    except InputError:
-        raise
-    except Exception as error:  # numpy and zipfile raise of many kinds on damaged files
-        raise InputError(f"Expected codes as .npy or .npz, got something else - at {where}") from error
-    return array
+def _loaded(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray:
+    found = read_arrays(source)
+    if isinstance(found, np.ndarray):
+        return found
+    names = [name for name in found if name in ("codes", "audio_codes")] or list(found)
+    if len(names) != 1:
+        got = ", ".join(names) or "none"
+        raise InputError(f"Expected one array, or one named codes, got {got} - at {source_name(source)}")
+    return found[names[0]]

@@ -133,7 +133,7 @@ def damaged(codes: np.ndarray, value: int) -> np.ndarray:
         (lambda c: c[:, :0], "Expected at least one frame, got codes of shape [16, 0]"),
         (lambda c: c.astype(np.float32), "Expected codes as integers, got float32"),
         (lambda c: np.stack([c, c]), "Expected codes of shape [quantizers, frames], got [2, 16, 40]"),
-        (lambda c: np.array([{}]), "Expected codes as .npy or .npz, got something else"),
+        (lambda c: np.array([{}]), "Expected plain arrays as .npy or .npz, got something else"),
     ],
 )
 def test_wrong_codes_are_named(bundle: Path, codes: np.ndarray, tmp_path: Path, change: object, message: str) -> None:

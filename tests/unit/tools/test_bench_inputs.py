@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from omni_sdk import InputError, Settings, TensorSpec
-from omni_sdk.tools.archives import read_npz
 from omni_sdk.tools.measure.contenders import Contender, parse, parse_all
 from omni_sdk.tools.measure.inputs import call, make_up
 
@@ -82,15 +81,6 @@ def test_made_up_inputs_are_seeded_and_fit() -> None:
 def test_shapes_that_do_not_fit_are_named(shapes: dict[str, tuple[int, ...]], match: str) -> None:
     with pytest.raises(InputError, match=match):
         make_up([CODES, GAIN], shapes, seed=0)
-
-
-def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.npz").write_bytes(b"PK no zip")
-    (tmp_path / "single.npy").write_bytes(b"")
-    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
-    for name in ("bad.npz", "single.npy", "objects.npz", "gone.npz"):
-        with pytest.raises(InputError, match=name):
-            read_npz(tmp_path / name)
 
 
 def test_inputs_from_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

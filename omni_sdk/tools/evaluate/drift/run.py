@@ -13,7 +13,7 @@ import numpy.typing as npt
 import omni_sdk as omni
 from omni_sdk.bundle import Bundle, is_bundle
 from omni_sdk.errors import InputError
-from omni_sdk.tools.archives import read_npz
+from omni_sdk.tools.archives import read_arrays
 from omni_sdk.tools.evaluate.audio import SUFFIXES, read_audio
 from omni_sdk.tools.evaluate.drift.compare import Limits, OutputDrift, compare
 from omni_sdk.tools.evaluate.drift.determinism import Repetition, check_determinism
@@ -184,20 +184,15 @@ def read_case(path: str | Path, model: str | Path) -> dict[str, npt.NDArray[Any]
     InputError
         The file is neither, or the model has several inputs.
     """
-    path = Path(path)
-    try:
-        content = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy and zipfile raise of many kinds on damaged files
-        raise InputError(f"Expected arrays in an .npz or .npy file, got {error} - at {path}") from error
-    if isinstance(content, np.ndarray):
-        state = _state(model)
-        with omni.load(model, cache_dir=None) as loaded:
-            names = [spec.name for spec in loaded.inputs if spec.name not in state]
-        if len(names) != 1:
-            raise InputError(f"Expected a model with one input for an .npy file, got {', '.join(names)} - at {path}")
-        return {names[0]: content}
-    content.close()
-    return read_npz(path)
+    content = read_arrays(path)
+    if not isinstance(content, np.ndarray):
+        return content
+    state = _state(model)
+    with omni.load(model, cache_dir=None) as loaded:
+        names = [spec.name for spec in loaded.inputs if spec.name not in state]
+    if len(names) != 1:
+        raise InputError(f"Expected a model with one input for an .npy file, got {', '.join(names)} - at {path}")
+    return {names[0]: content}
 
 
 def _compare_recordings(reference: str | Path, candidate: str | Path, limits: Limits) -> DriftReport:
