@@ -1,4 +1,4 @@
-"""Build the compiled parts: two Cython extensions and one plain C library of ONNX Runtime operators.
+"""Build the compiled parts: three Cython extensions and one plain C library of ONNX Runtime operators.
 
 ``OMNI_SDK_SANITIZE=address,undefined`` or ``OMNI_SDK_SANITIZE=thread`` builds them with the compiler's sanitizers;
 `scripts/sanitize` does that and runs their tests.
@@ -72,7 +72,7 @@ kernels = Extension(
 setup(
     ext_modules=[
         *cythonize(
-            [cython("_buffers"), cython("_keys")],
+            [cython("_buffers"), cython("_runs"), cython("_keys")],
             compiler_directives={"language_level": 3, "freethreading_compatible": True},
         ),
         kernels,

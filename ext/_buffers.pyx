@@ -1,19 +1,17 @@
-"""Aligned, reusable memory, and the addresses that a bound run stands on.
+"""Aligned, reusable memory.
 
-`BufferPool` owns blocks, `Lease` is the right to one block while something looks at it, `Frame` remembers which
-arrays a run is bound to. Nothing here knows the inference engine.
+`BufferPool` owns blocks, `Lease` is the right to one block while something looks at it. Nothing here knows the
+inference engine.
 """
 
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.dict cimport PyDict_CheckExact, PyDict_GetItemWithError, PyDict_Size
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stddef cimport size_t
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
 
 cnp.import_array()
 
@@ -59,14 +57,12 @@ cdef extern from *:
 
 cdef enum:
     PAGE = 4096
-    STAGED = 16 << 10   # copying this much costs less than binding another address
     LARGE = 2 << 20     # from here a block is mapped on its own
-    CLASSES = 96        # four size classes to each doubling below LARGE
 
-cdef struct Block:
-    char* data
-    size_t capacity
-    Block* next
+cdef extern from "numpy/arrayobject.h":
+    cnp.ndarray PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
+                                     const cnp.npy_intp* strides, void* data, int flags, PyObject* obj)
+    int PyArray_SetBaseObject(cnp.ndarray array, object base) except -1
 
 
 cdef inline size_t rounded(size_t size, size_t step) noexcept nogil:
@@ -110,14 +106,6 @@ cdef class BufferPool:
         Bytes that may lie idle; beyond it a returned block is freed.
     """
 
-    cdef cython.pymutex lock        # guards the fields below; no Python object is made or dropped under it
-    cdef Block* small[CLASSES]
-    cdef Block* large
-    cdef size_t in_use_bytes, idle_bytes, peak_bytes
-    cdef size_t in_use_blocks, taken, reused, staged
-    cdef readonly size_t alignment
-    cdef readonly size_t idle_limit
-
     def __cinit__(self, alignment=64, idle_limit=256 << 20):
         if alignment < 64 or alignment > LARGE or alignment & (alignment - 1):
             raise ValueError(f"Expected a power of two from 64 to 2097152, got {alignment} - at alignment")
@@ -135,7 +123,11 @@ cdef class BufferPool:
 
     def array(self, dtype, shape):
         """An uninitialised C-contiguous array on a leased block; the block returns when the last view of it is gone."""
-        return Frame(("",), (dtype,), (shape,)).make(self)[""]
+        cdef cnp.dtype kind = cnp.dtype(dtype)
+        cdef tuple sizes = tuple(int(size) for size in shape)
+        cdef cnp.npy_intp dims[DIMENSIONS]
+        cdef size_t nbytes = measure(kind, sizes, dims, "array")
+        return leased_array(self, kind, <int>len(sizes), dims, nbytes)
 
     def trim(self):
         """Frees idle blocks. Returns the bytes given back."""
@@ -286,11 +278,6 @@ cdef class Lease:
     block returns to the pool when the lease is collected, so never while a view lives. Made by `BufferPool.lease`.
     """
 
-    cdef BufferPool pool
-    cdef Block* block
-    cdef readonly size_t nbytes
-    cdef readonly bint frozen
-
     def __dealloc__(self):
         if self.block != NULL:
             self.pool.release(self.block)
@@ -310,218 +297,35 @@ cdef class Lease:
         self.frozen = True
 
 
-cdef struct Slot:
-    PyObject* name          # borrowed from Frame.names
-    PyObject* dtype         # borrowed from Frame.dtypes
-    int ndim
-    bint moved
-    cnp.npy_intp* dims
-    size_t nbytes
-    void* address           # what the run is bound to; NULL when unbound
-    void* stage             # where arrays are copied to before a run; NULL when they are bound where they lie
+cdef size_t measure(cnp.dtype dtype, tuple shape, cnp.npy_intp* dims, str where) except? 0:
+    """Writes a shape's sizes to `dims`, which has room for `DIMENSIONS`. Returns the bytes of such an array."""
+    cdef size_t nbytes = dtype.itemsize
+    cdef int k
+    if dtype.hasobject:
+        raise ValueError(f"Expected a dtype of plain bytes, got {dtype} - at {where!r}")
+    if len(shape) > DIMENSIONS:
+        raise ValueError(f"Expected at most {DIMENSIONS} dimensions, got {len(shape)} - at {where!r}")
+    for k in range(<int>len(shape)):
+        if shape[k] < 0:
+            raise ValueError(f"Expected sizes of 0 or more, got {shape} - at {where!r}")
+        dims[k] = shape[k]
+        if dims[k] and nbytes > (<size_t>-1) // 2 // <size_t>dims[k]:
+            raise MemoryError(f"Expected a size that fits the address space, got {shape} - at {where!r}")
+        nbytes *= <size_t>dims[k]
+    return nbytes
 
 
-cdef extern from "numpy/arrayobject.h":
-    cnp.ndarray PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
-                                     const cnp.npy_intp* strides, void* data, int flags, PyObject* obj)
-    int PyArray_SetBaseObject(cnp.ndarray array, object base) except -1
+cdef cnp.ndarray leased_array(BufferPool pool, cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, size_t nbytes):
+    """A new array on a leased block."""
+    cdef Lease lease = pool.new_lease(nbytes)
+    cdef cnp.ndarray array = array_at(dtype, ndim, dims, lease.block.data)
+    Py_INCREF(lease)            # PyArray_SetBaseObject takes this reference
+    PyArray_SetBaseObject(array, lease)
+    return array
 
 
-@cython.final
-cdef class Frame:
-    """Names, dtypes and shapes of one side of a bound run, and the addresses it is bound to now.
-
-    Ownership: addresses only; whoever runs holds the arrays for as long as the run lasts. Not shared between
-    threads: each bound run has its own frames.
-
-    Parameters
-    ----------
-    names : tuple of str
-    dtypes : tuple of dtype-like
-    shapes : tuple of tuple of int
-    """
-
-    cdef readonly tuple names
-    cdef readonly tuple dtypes
-    cdef readonly tuple shapes
-    cdef Slot* slots
-    cdef Py_ssize_t count
-    cdef BufferPool stager      # counts what is staged; None while nothing is
-
-    def __cinit__(self, names, dtypes, shapes):
-        cdef Py_ssize_t i, k
-        cdef Slot* slot
-        cdef size_t length
-        self.names = tuple(names)
-        self.dtypes = tuple(cnp.dtype(dtype) for dtype in dtypes)
-        self.shapes = tuple(tuple(int(size) for size in shape) for shape in shapes)
-        self.count = len(self.names)
-        if not (len(self.dtypes) == len(self.shapes) == self.count):
-            raise ValueError("Expected as many dtypes and shapes as names - at Frame")
-        self.slots = <Slot*>calloc(self.count if self.count else 1, sizeof(Slot))
-        if self.slots == NULL:
-            raise MemoryError()
-        for i in range(self.count):
-            if self.dtypes[i].hasobject:
-                raise ValueError(f"Expected a dtype of plain bytes, got {self.dtypes[i]} - at {self.names[i]!r}")
-            slot = &self.slots[i]
-            slot.name = <PyObject*>self.names[i]
-            slot.dtype = <PyObject*>self.dtypes[i]
-            slot.ndim = len(self.shapes[i])
-            slot.dims = <cnp.npy_intp*>malloc(sizeof(cnp.npy_intp) * (slot.ndim if slot.ndim else 1))
-            if slot.dims == NULL:
-                raise MemoryError()
-            length = self.dtypes[i].itemsize
-            for k in range(slot.ndim):
-                if self.shapes[i][k] < 0:
-                    raise ValueError(f"Expected sizes of 0 or more, got {self.shapes[i]} - at {self.names[i]!r}")
-                slot.dims[k] = self.shapes[i][k]
-                if slot.dims[k] and length > (<size_t>-1) // 2 // <size_t>slot.dims[k]:
-                    raise MemoryError(f"Expected a size that fits the address space, got {self.shapes[i]}"
-                                      f" - at {self.names[i]!r}")
-                length *= <size_t>slot.dims[k]
-            slot.nbytes = length
-
-    def __dealloc__(self):
-        cdef Py_ssize_t i
-        if self.slots != NULL:
-            for i in range(self.count):
-                free(self.slots[i].dims)
-                if self.slots[i].stage != NULL:
-                    omni_free(self.slots[i].stage, self.slots[i].nbytes)
-            free(self.slots)
-
-    @property
-    def nbytes(self):
-        """Bytes of all arrays together."""
-        cdef Py_ssize_t i
-        return sum([self.slots[i].nbytes for i in range(self.count)])
-
-    def match(self, arrays, bint writable=False):
-        """Holds `arrays` against the frame.
-
-        Returns
-        -------
-        int
-            -1 when they do not fit: a name, dtype or shape differs, or one is not C-contiguous and aligned (or not
-            writable where that is asked). Else how many lie elsewhere than where the run is bound; see `moved`.
-        """
-        cdef Py_ssize_t i
-        cdef Slot* slot
-        cdef PyObject* found
-        cdef cnp.ndarray array
-        cdef int k, moved = 0
-        if not PyDict_CheckExact(arrays) or PyDict_Size(arrays) != self.count:
-            return -1
-        for i in range(self.count):
-            slot = &self.slots[i]
-            found = PyDict_GetItemWithError(arrays, <object>slot.name)
-            if found == NULL or not cnp.PyArray_CheckExact(<object>found):
-                return -1
-            array = <cnp.ndarray>found
-            if cnp.PyArray_NDIM(array) != slot.ndim:
-                return -1
-            # Equal dtypes are mostly one object; those of unpickled arrays and of C's twin types are not.
-            if <PyObject*>cnp.PyArray_DESCR(array) != slot.dtype:
-                if not cnp.PyArray_EquivTypes(<cnp.dtype><PyObject*>cnp.PyArray_DESCR(array), <cnp.dtype>slot.dtype):
-                    return -1
-            if not cnp.PyArray_IS_C_CONTIGUOUS(array) or not cnp.PyArray_ISALIGNED(array):
-                return -1
-            if writable and not cnp.PyArray_ISWRITEABLE(array):
-                return -1
-            for k in range(slot.ndim):
-                if cnp.PyArray_DIMS(array)[k] != slot.dims[k]:
-                    return -1
-        for i in range(self.count):
-            slot = &self.slots[i]
-            array = <cnp.ndarray>PyDict_GetItemWithError(arrays, <object>slot.name)
-            if slot.stage != NULL:
-                memcpy(slot.stage, cnp.PyArray_DATA(array), slot.nbytes)
-                self.stager.count_staged(slot.nbytes)
-                moved += place(slot, slot.stage)
-            else:
-                moved += place(slot, cnp.PyArray_DATA(array))
-        return moved
-
-    def stage(self, Py_ssize_t index, BufferPool pool):
-        """From the next `match` on, arrays of this name are copied to memory that stays bound, if they are small.
-
-        The pool counts the bytes copied.
-
-        Returns
-        -------
-        bool
-            False for an array so large that binding it anew costs less.
-        """
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        cdef Slot* slot = &self.slots[index]
-        if slot.stage == NULL and 0 < slot.nbytes <= STAGED:
-            self.stager = pool
-            slot.stage = omni_take(slot.nbytes, 64)
-        return slot.stage != NULL
-
-    def make(self, BufferPool pool, dict given=None):
-        """New arrays of the frame's shapes on leased blocks, as a `dict`; `moved` tells which lie elsewhere than before.
-
-        Arrays in `given` take the place of new ones; that they fit is the caller's word.
-        """
-        cdef Py_ssize_t i
-        cdef Slot* slot
-        cdef Lease lease
-        cdef cnp.ndarray array
-        cdef cnp.dtype dtype
-        cdef dict arrays = {}
-        for i in range(self.count):
-            slot = &self.slots[i]
-            if given is not None and <object>slot.name in given:
-                array = given[<object>slot.name]
-                place(slot, cnp.PyArray_DATA(array))
-                arrays[<object>slot.name] = array
-                continue
-            lease = pool.new_lease(slot.nbytes)
-            dtype = <cnp.dtype>slot.dtype
-            Py_INCREF(dtype)                        # PyArray_NewFromDescr takes this reference
-            array = PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, dtype, slot.ndim, slot.dims, NULL,
-                                         lease.block.data, cnp.NPY_ARRAY_CARRAY, NULL)
-            place(slot, lease.block.data)
-            Py_INCREF(lease)                        # and PyArray_SetBaseObject this one
-            PyArray_SetBaseObject(array, lease)
-            arrays[<object>slot.name] = array
-        return arrays
-
-    def moved(self):
-        """(index, address) of what lies elsewhere than where the run is bound; it counts as bound from here on."""
-        cdef Py_ssize_t i
-        cdef list found = []
-        for i in range(self.count):
-            if self.slots[i].moved:
-                self.slots[i].moved = False
-                found.append((i, <uintptr_t>self.slots[i].address))
-        return found
-
-    def at(self, Py_ssize_t index):
-        """An array where the run is bound. It owns nothing and holds nothing: it carries an address to a binding."""
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        cdef Slot* slot = &self.slots[index]
-        cdef cnp.dtype dtype = <cnp.dtype>slot.dtype
-        if slot.address == NULL:
-            raise ValueError(f"Expected a bound array, got none - at {self.names[index]!r}")
-        Py_INCREF(dtype)
-        return PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, dtype, slot.ndim, slot.dims, NULL, slot.address,
-                                    cnp.NPY_ARRAY_CARRAY, NULL)
-
-    def forget(self):
-        """Nothing counts as bound any more."""
-        cdef Py_ssize_t i
-        for i in range(self.count):
-            self.slots[i].address = NULL
-            self.slots[i].moved = False
-
-
-cdef inline int place(Slot* slot, void* address) noexcept:
-    if slot.address != address:
-        slot.address = address
-        slot.moved = True
-    return slot.moved
+cdef cnp.ndarray array_at(cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, void* address):
+    """An array over memory at `address`, which it neither owns nor holds; where that is NULL, over memory of its own."""
+    Py_INCREF(dtype)            # PyArray_NewFromDescr takes this reference
+    return PyArray_NewFromDescr(<PyTypeObject*>cnp.ndarray, dtype, ndim, dims, NULL, address,
+                                cnp.NPY_ARRAY_CARRAY, NULL)

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnxruntime as ort
 
-from omni_sdk._buffers import BufferPool, Frame
+from omni_sdk._buffers import BufferPool
+from omni_sdk._runs import BoundRun, Frame
 from omni_sdk.errors import InputError, ModelError
 from omni_sdk.feeds import unpacked
 from omni_sdk.session import explained
@@ -23,22 +24,19 @@ from omni_sdk.stats import Counter
 
 DeviceValue: TypeAlias = ort.OrtValue
 
-# Addresses remembered for each array of a bound run.
-KNOWN_PLACES = 8
 
-# Addresses never seen before, in a row, after which an input is copied to one that stays bound.
-STRANGE_PLACES = 16
-
-
-class BoundRun:
-    """A run at fixed input and output shapes, bound once and used again.
-
-    Inputs are bound where they lie, outputs to blocks of the pool. A side that lies where it lay at the last run is
-    not bound anew: in a steady state a run costs no binding at all.
-
-    Ownership: the binding knows addresses only. The caller keeps the feeds alive while it runs; result arrays carry
-    their leases away. Never used by two threads at once: whoever takes a bound run from the model's idle ones has it
-    alone.
+def bound_run(
+    session: ort.InferenceSession,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    input_shapes: Sequence[tuple[int, ...]],
+    output_shapes: Sequence[tuple[int, ...]],
+    pool: BufferPool,
+    counter: Counter,
+    *,
+    stages: bool = False,
+) -> BoundRun:
+    """A run at fixed shapes over ORT's IO binding.
 
     Parameters
     ----------
@@ -51,109 +49,32 @@ class BoundRun:
     counter : Counter
         Of runs.
     stages : bool
-        Whether small inputs that lie elsewhere every time are copied in the end, and counted, to where one stays bound:
-        the bytes cost less than the binding.
+        Whether small inputs that lie elsewhere every time are copied in the end, and counted, to where one stays bound.
     """
-
-    __slots__ = ("_bind_inputs", "_bind_outputs", "_binding", "_count", "_pool", "_session", "inputs", "outputs")
-
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        input_shapes: Sequence[tuple[int, ...]],
-        output_shapes: Sequence[tuple[int, ...]],
-        pool: BufferPool,
-        counter: Counter,
-        *,
-        stages: bool = False,
-    ) -> None:
-        self._session = session
-        self._binding = session.io_binding()
-        self._pool = pool
-        self.inputs = _frame(inputs, input_shapes)
-        self.outputs = _frame(outputs, output_shapes)
-        self._bind_inputs = _Binder(self.inputs, inputs, self._binding.bind_ortvalue_input, pool if stages else None)
-        self._bind_outputs = _Binder(self.outputs, outputs, self._binding.bind_ortvalue_output, None)
-        self._count = counter.add
-
-    def run(
-        self, moved: int, options: ort.RunOptions | None = None, given: dict[str, np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Runs on the feeds that `inputs.match` was last held against.
-
-        Parameters
-        ----------
-        moved : int
-            What `inputs.match` returned.
-        options : onnxruntime.RunOptions, optional
-        given : dict, optional
-            Arrays of the caller's to write outputs to; checked by the caller.
-        """
-        try:
-            if moved:
-                self._bind_inputs()
-            results = self.outputs.make(self._pool, given)
-            self._bind_outputs()
-        except BaseException:
-            self._forget()
-            raise
-        try:
-            self._session.run_with_iobinding(self._binding, options)
-        except Exception as error:
-            self._forget()
-            raise _failure(error) from error
-        self._count()
-        return results
-
-    def _forget(self) -> None:
-        self.inputs.forget()
-        self.outputs.forget()
+    binding = session.io_binding()
+    return BoundRun(
+        _frame(inputs, input_shapes, binding.bind_ortvalue_input, pool if stages else None),
+        _frame(outputs, output_shapes, binding.bind_ortvalue_output, None),
+        pool,
+        session.run_with_iobinding,
+        binding,
+        _failure,
+        counter.add,
+    )
 
 
-class _Binder:
-    """Binds what moved on one side. Places where arrays lay before are known: buffers of a pool come round again.
+def _frame(
+    specs: Sequence[TensorSpec],
+    shapes: Sequence[tuple[int, ...]],
+    bind: Callable[[str, ort.OrtValue], None],
+    stager: BufferPool | None,
+) -> Frame:
+    types = [spec.element.onnx for spec in specs if spec.element]
 
-    A value carries an address, dtype and shape to ONNX Runtime, and is only ever bound when an array lies there.
-    """
+    def value_of(index: int, array: np.ndarray) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, types[index])
 
-    __slots__ = ("_bind", "_frame", "_known", "_stager", "_strange", "_types")
-
-    def __init__(
-        self,
-        frame: Frame,
-        specs: Sequence[TensorSpec],
-        bind: Callable[[str, ort.OrtValue], None],
-        stager: BufferPool | None,
-    ) -> None:
-        self._frame = frame
-        self._bind = bind
-        self._stager = stager
-        self._types = [spec.element.onnx for spec in specs if spec.element]
-        self._known: dict[tuple[int, int], ort.OrtValue] = {}
-        self._strange = [0] * len(self._types)
-
-    def __call__(self) -> None:
-        for place in self._frame.moved():
-            index = place[0]
-            value = self._known.get(place)
-            if value is None:
-                value = self._new_value(place)
-            else:
-                self._strange[index] = 0
-            self._bind(self._frame.names[index], value)
-
-    def _new_value(self, place: tuple[int, int]) -> ort.OrtValue:
-        index = place[0]
-        if len(self._known) >= KNOWN_PLACES * len(self._types):
-            self._known.clear()
-        value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(self._frame.at(index), self._types[index])
-        self._known[place] = value
-        self._strange[index] += 1
-        if self._stager is not None and self._strange[index] >= STRANGE_PLACES:
-            self._frame.stage(index, self._stager)
-        return value
+    return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes, bind, value_of, stager)
 
 
 def on_device(array: np.ndarray, device: str) -> DeviceValue:
@@ -289,7 +210,3 @@ def _ort_value(array: Any, spec: TensorSpec) -> ort.OrtValue:
     if spec.element is None:
         return ort.OrtValue.ortvalue_from_numpy(array)
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, spec.element.onnx)
-
-
-def _frame(specs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]]) -> Frame:
-    return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes)

@@ -208,19 +208,16 @@ class Model:
                 run = idle.pop()
             except IndexError:  # another thread was quicker
                 return self._infer(feeds, out, cache)
-            moved = run.inputs.match(feeds)
-            if moved >= 0:
-                started = time.perf_counter()
-                try:
-                    outputs = run.run(moved)
-                except RunFailed:  # the careful way finds out why, and whether a learned shape is to blame
-                    self._runner.doubt(run)
-                else:
-                    self._caller.latencies.append(time.perf_counter() - started)
-                    idle.append(run)
-                    return outputs
+            started = time.perf_counter()
+            try:
+                outputs = run.run(feeds)
+            except RunFailed:  # the careful way finds out why, and whether a learned shape is to blame
+                self._runner.doubt(run)
             else:
                 idle.append(run)
+                if outputs is not None:
+                    self._caller.latencies.append(time.perf_counter() - started)
+                    return outputs
         return self._infer(feeds, out, cache, None if timeout is None else Interrupt(timeout), key)
 
     async def infer_async(

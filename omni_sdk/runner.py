@@ -12,7 +12,8 @@ import numpy as np
 
 from omni_sdk import forking
 from omni_sdk._buffers import BufferPool, Lease
-from omni_sdk.binding import BoundRun, Interrupt, RunFailed, run_unbound
+from omni_sdk._runs import BoundRun
+from omni_sdk.binding import Interrupt, RunFailed, bound_run, run_unbound
 from omni_sdk.errors import ClosedError, InputError, InternalError
 from omni_sdk.feeds import unpacked
 from omni_sdk.learned import LearnedShapes, ShapeSet
@@ -206,7 +207,7 @@ class Runner:
         if output_shapes is None:
             return None
         session, stages = self.opened(), learned is self._learned_later
-        return BoundRun(session, self.inputs, self.outputs, key, output_shapes, self.pool, self._count, stages=stages)
+        return bound_run(session, self.inputs, self.outputs, key, output_shapes, self.pool, self._count, stages=stages)
 
     def _run_bound(
         self,
@@ -216,11 +217,10 @@ class Runner:
         interrupt: Interrupt | None,
         idle: deque[BoundRun],
     ) -> dict[str, Any]:
-        moved = run.inputs.match(feeds)
-        if moved < 0:
-            raise InternalError(f"Expected checked feeds to fit their bound run, got {sorted(feeds)} - at infer")
         given = {name: array for name, array in (wanted or {}).items() if self._fits(name, array, run, feeds)}
-        results = run.run(moved, interrupt.options if interrupt else None, given)
+        results = run.run(feeds, interrupt.options if interrupt else None, given)
+        if results is None:
+            raise InternalError(f"Expected checked feeds to fit their bound run, got {sorted(feeds)} - at infer")
         idle.append(run)
         if len(idle) > READY_RUNS:
             with suppress(IndexError):  # other threads took them all meanwhile

@@ -13,7 +13,8 @@ import numpy as np
 
 from omni_sdk import feeds as feeding
 from omni_sdk import ranges
-from omni_sdk.binding import BoundRun, RunFailed
+from omni_sdk._runs import BoundRun
+from omni_sdk.binding import RunFailed
 from omni_sdk.errors import InputError, StreamError
 from omni_sdk.learned import ShapeSet
 from omni_sdk.runner import Runner
@@ -185,45 +186,54 @@ class StateStream(Stream):
 
     def _step(self, feeds: dict[str, Any]) -> Results:
         self._runner.opened()
-        is_first = self._now is None and not self._initial
-        now = self._now or self._states(self._first_states(feeds), ours=not self._initial)
+        for name, allowed in self._ranges:
+            array = feeds.get(name)
+            if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
+                ranges.check(array, name, allowed)
         started = time.perf_counter()
-        if len(feeds) == self._fresh_count:
-            for name, allowed in self._ranges:
-                array = feeds.get(name)
-                if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
-                    ranges.check(array, name, allowed)
-            everything = {**feeds, **now.feeds}
-            for key, runs in () if is_first else reversed(self._bound.items()):
-                moved = runs[self._odd].inputs.match(everything)
-                if moved >= 0:
-                    results = self._swap(runs[self._odd], moved, everything, now)
-                    if len(self._bound) > 1:
-                        self._bound.move_to_end(key)
-                    self._record(time.perf_counter() - started)
-                    return results
-        everything = {**self._checked(feeds, self._fresh), **now.feeds}
-        run = None if is_first else self._bind(everything)
-        if run is not None:
-            results = self._swap(run, run.inputs.match(everything), everything, now)
-        else:
-            outputs = self._runner.run(everything, None, None) if is_first else self._runner.later_step(everything)
-            results = self._hand_on(outputs, now)
+        now = self._now
+        results = None
+        if now is not None and len(feeds) == self._fresh_count:
+            results = self._swap(feeds, now)
+        if results is None:
+            results = self._careful_step(feeds, now)
         self._record(time.perf_counter() - started)
         return results
 
-    def _swap(self, run: BoundRun, moved: int, everything: dict[str, Any], now: _States) -> Results:
-        """A step between the two sets of buffers; what was read becomes the room to write to."""
+    def _careful_step(self, feeds: dict[str, Any], now: _States | None) -> Results:
+        """A first step, or one at shapes not bound yet, or of feeds that do not fit as they are."""
+        if now is None:
+            now = self._states(self._first_states(feeds), ours=not self._initial)
+        checked = self._checked(feeds, self._fresh)
+        everything = {**checked, **now.feeds}
+        if self._now is None and not self._initial:
+            return self._hand_on(self._runner.run(everything, None, None), now)
+        results = self._swap(checked, now)
+        if results is None and self._bind(everything):
+            results = self._swap(checked, now)
+        return self._hand_on(self._runner.later_step(everything), now) if results is None else results
+
+    def _swap(self, feeds: dict[str, Any], now: _States) -> Results | None:
+        """A step between the two sets of buffers; what was read becomes the room to write to. None if none is bound."""
+        if not self._bound:
+            return None
         spare = self._spare
         if spare is None:
             spare = self._states({n: self._runner.pool.array(a.dtype, a.shape) for n, a in now.arrays(self._pairs)})
-        try:
-            results = run.run(moved, None, spare.targets)
-        except RunFailed:
-            self._bound.pop(run.inputs.shapes, None)
-            return self._hand_on(self._runner.repeated_later_step(run, everything), now)
-        for source in spare.targets:
-            del results[source]
+            self._spare = spare
+        for key in reversed(self._bound):
+            run = self._bound[key][self._odd]
+            try:
+                results = run.run(feeds, held=now.feeds, apart=spare.targets)
+            except RunFailed:
+                del self._bound[key]
+                return self._hand_on(self._runner.repeated_later_step(run, {**feeds, **now.feeds}), now)
+            if results is not None:
+                break
+        else:
+            return None
+        if len(self._bound) > 1:
+            self._bound.move_to_end(key)
         self._now, self._spare = spare, now if now.ours else None
         self._odd ^= 1
         return results
@@ -246,21 +256,21 @@ class StateStream(Stream):
         targets = {source: arrays[name] for name, source in self._pairs.items()}
         return _States({**self._constants, **arrays}, targets, ours)
 
-    def _bind(self, feeds: dict[str, Any]) -> BoundRun | None:
-        """Binds runs for these shapes, one for each direction; None while the output shapes are not known.
+    def _bind(self, feeds: dict[str, Any]) -> bool:
+        """Binds runs for these shapes, one for each direction. False while the output shapes are not known.
 
         Only states that keep their shape can swap buffers: others are handed on as ORT allocated them.
         """
         there, back = self._runner.bound_later_step(feeds), self._runner.bound_later_step(feeds)
         if there is None or back is None:
-            return None
+            return False
         shapes = dict(zip(there.outputs.names, there.outputs.shapes, strict=True))
         if any(shapes[source] != feeds[name].shape for name, source in self._pairs.items()):
-            return None
+            return False
         self._bound[there.inputs.shapes] = there, back
         if len(self._bound) > BOUND_SHAPES:
             self._bound.popitem(last=False)
-        return self._bound[there.inputs.shapes][self._odd]
+        return True
 
     def _first_states(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What the user gave to begin with, else zeros."""

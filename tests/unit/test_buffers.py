@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from omni_sdk._buffers import BufferPool, Frame, Lease
+from omni_sdk._buffers import BufferPool, Lease
 
 LARGE = 2 << 20
 
@@ -115,77 +115,20 @@ def test_large_idle_blocks_that_do_not_fit_make_room_first():
     assert pool.stats()["peak_bytes"] == 9 << 20
 
 
-def test_a_frame_takes_equal_dtypes_that_are_other_objects():
-    frame = Frame(("x",), (np.int64,), ((4,),))
-    twin = np.ones(4, np.longlong if np.dtype(np.longlong) is not np.dtype(np.int64) else np.int_)
-    assert twin.dtype is not np.dtype(np.int64)
-    assert frame.match({"x": twin}) >= 0
-    assert frame.match({"x": np.ones(4, np.dtype("i8", copy=True))}) >= 0
-
-
 @pytest.mark.parametrize(
-    "array",
+    ("dtype", "shape", "error", "match"),
     [
-        np.ones(5, np.float32),
-        np.ones((4, 1), np.float32),
-        np.ones(4, np.float64),
-        np.ones(4, ">f4"),
-        np.ones(8, np.float32)[::2],
-        [1.0] * 4,
-        np.frombuffer(b"\0" * 17, np.uint8)[1:].view(np.float32),
+        (np.int8, (-1,), ValueError, "0 or more"),
+        (np.float64, (2**40, 2**40), MemoryError, "address space"),
+        (object, (1,), ValueError, "plain bytes"),
+        (np.int8, (1,) * 65, ValueError, "at most 64 dimensions"),
     ],
 )
-def test_a_frame_refuses_what_cannot_be_bound(array):
-    frame = Frame(("x",), (np.float32,), ((4,),))
-    assert frame.match({"x": array}) == -1
-    assert frame.moved() == []
-
-
-def test_a_frame_knows_what_moved():
-    frame = Frame(("a", "b"), (np.float32, np.int8), ((2,), ()))
-    first = {"a": np.ones(2, np.float32), "b": np.ones((), np.int8)}
-    assert frame.match(first) == 2
-    assert [index for index, _ in frame.moved()] == [0, 1]
-    assert frame.match(first) == 0
-    assert frame.match({**first, "a": np.ones(2, np.float32)}) == 1
-    frame.forget()
-    assert frame.match(first) == 2
-    assert frame.match({"a": first["a"]}) == -1
-
-
-def test_a_staged_array_is_copied_to_where_the_run_is_bound():
-    pool, frame = BufferPool(), Frame(["x", "big"], [np.float32, np.uint8], [(3,), (16_385,)])
-    assert frame.stage(0, pool)
-    assert not frame.stage(1, pool)  # binding it anew costs less
-    big = np.zeros(16_385, np.uint8)
-    frame.match({"x": np.zeros(3, np.float32), "big": big})
-    frame.moved()
-    for number in range(1, 4):
-        feeds = {"x": np.full(3, number, np.float32), "big": big}
-        assert frame.match(feeds) == 0
-        assert frame.at(0).tolist() == [number] * 3
-    assert pool.stats()["staged_bytes"] == 4 * 12
+def test_arrays_that_cannot_be_are_refused(dtype, shape, error, match):
+    pool = BufferPool()
+    with pytest.raises(error, match=match):
+        pool.array(dtype, shape)
     assert pool.stats()["in_use_blocks"] == 0
-    with pytest.raises(IndexError):
-        frame.stage(2, pool)
-
-
-def test_a_frame_refuses_read_only_destinations():
-    frame = Frame(("x",), (np.float32,), ((4,),))
-    array = np.ones(4, np.float32)
-    array.flags.writeable = False
-    assert frame.match({"x": array}) == 1
-    assert frame.match({"x": array}, writable=True) == -1
-
-
-def test_a_frame_counts_bytes_and_refuses_sizes_that_cannot_be():
-    assert Frame(("x", "y"), (np.float32, np.int8), ((3, 0), (5,))).nbytes == 5
-    with pytest.raises(ValueError, match="0 or more"):
-        Frame(("x",), (np.int8,), ((-1,),))
-    with pytest.raises(MemoryError, match="address space"):
-        Frame(("x",), (np.float64,), ((2**40, 2**40),))
-    with pytest.raises(ValueError, match="as many"):
-        Frame(("x",), (), ())
 
 
 def test_threads_share_a_pool():

@@ -1,0 +1,53 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from omni_sdk._buffers import BufferPool
+
+class Frame:
+    names: tuple[str, ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    shapes: tuple[tuple[int, ...], ...]
+    nbytes: int
+    def __init__(
+        self,
+        names: Sequence[str],
+        dtypes: Sequence[npt.DTypeLike],
+        shapes: Sequence[Sequence[int]],
+        bind: Callable[[str, Any], None] | None = None,
+        value_of: Callable[[int, np.ndarray], object] | None = None,
+        stager: BufferPool | None = None,
+    ) -> None: ...
+    def match(self, arrays: object, held: dict[str, np.ndarray] | None = None) -> int: ...
+    def make(
+        self,
+        pool: BufferPool,
+        given: dict[str, np.ndarray] | None = None,
+        apart: dict[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]: ...
+
+class BoundRun:
+    inputs: Frame
+    outputs: Frame
+    bindings: int
+    def __init__(
+        self,
+        inputs: Frame,
+        outputs: Frame,
+        pool: BufferPool,
+        start: Callable[..., object],
+        binding: object,
+        failure: Callable[[Exception], Exception],
+        count: Callable[[], object],
+    ) -> None: ...
+    def run(
+        self,
+        feeds: dict[str, Any],
+        options: object = None,
+        given: dict[str, np.ndarray] | None = None,
+        *,
+        held: dict[str, np.ndarray] | None = None,
+        apart: dict[str, np.ndarray] | None = None,
+    ) -> dict[str, Any] | None: ...
