@@ -58,6 +58,7 @@ cdef extern from *:
 cdef enum:
     PAGE = 4096
     LARGE = 2 << 20     # from here a block is mapped on its own
+    LOOKED_AT = 8       # small idle blocks among which the preferred one is looked for
 
 cdef extern from "numpy/arrayobject.h":
     cnp.ndarray PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
@@ -147,21 +148,21 @@ cdef class BufferPool:
         with self.lock:
             self.staged += nbytes
 
-    cdef Lease new_lease(self, size_t nbytes):
+    cdef Lease new_lease(self, size_t nbytes, void* preferred=NULL):
         cdef Lease lease = Lease.__new__(Lease)
-        lease.block = self.acquire(nbytes)
+        lease.block = self.acquire(nbytes, preferred)
         lease.pool = self
         lease.nbytes = nbytes
         return lease
 
-    cdef Block* acquire(self, size_t nbytes) except NULL:
+    cdef Block* acquire(self, size_t nbytes, void* preferred) except NULL:
         cdef size_t capacity = capacity_for(nbytes)
         cdef Block* block
         cdef Block* surplus = NULL
         if capacity < nbytes:
             raise MemoryError(f"Expected a size that fits the address space, got {nbytes} bytes - at BufferPool")
         with self.lock:
-            block = self.pop_idle(capacity)
+            block = self.pop_idle(capacity, preferred)
             if block == NULL and capacity >= LARGE:
                 surplus, self.large = self.large, NULL
                 self.idle_bytes -= chain_bytes(surplus)
@@ -176,18 +177,28 @@ cdef class BufferPool:
                 self.count_taken(block)
         return block
 
-    cdef Block* pop_idle(self, size_t capacity) noexcept:
-        """Under the lock: an idle block that fits, counted as taken, or NULL."""
+    cdef Block* pop_idle(self, size_t capacity, void* preferred) noexcept:
+        """Under the lock: an idle block that fits, counted as taken, or NULL. The one at `preferred` where it is idle."""
         cdef Block** link
         cdef Block** best = NULL
         cdef Block* block
+        cdef int looked = 0
         if capacity < LARGE:
             link = &self.small[class_of(capacity)]
             best = link if link[0] != NULL else NULL
+            while preferred != NULL and link[0] != NULL and looked < LOOKED_AT:
+                if link[0].data == preferred:
+                    best = link
+                    break
+                link = &link[0].next
+                looked += 1
         else:
             link = &self.large
             while link[0] != NULL:
                 if capacity <= link[0].capacity <= capacity + (capacity >> 4):
+                    if link[0].data == preferred:
+                        best = link
+                        break
                     if best == NULL or link[0].capacity < best[0].capacity:
                         best = link
                 link = &link[0].next
@@ -315,9 +326,10 @@ cdef size_t measure(cnp.dtype dtype, tuple shape, cnp.npy_intp* dims, str where)
     return nbytes
 
 
-cdef cnp.ndarray leased_array(BufferPool pool, cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, size_t nbytes):
-    """A new array on a leased block."""
-    cdef Lease lease = pool.new_lease(nbytes)
+cdef cnp.ndarray leased_array(BufferPool pool, cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, size_t nbytes,
+                              void* preferred=NULL):
+    """A new array on a leased block, on the one at `preferred` where that is idle."""
+    cdef Lease lease = pool.new_lease(nbytes, preferred)
     cdef cnp.ndarray array = array_at(dtype, ndim, dims, lease.block.data)
     Py_INCREF(lease)            # PyArray_SetBaseObject takes this reference
     PyArray_SetBaseObject(array, lease)

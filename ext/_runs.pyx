@@ -21,16 +21,17 @@ cdef enum:
     PLACES = 8          # addresses remembered for each array: buffers of a pool come round again
     STRANGE = 16        # addresses never seen before, in a row, after which an input is staged
     STAGED = 16 << 10   # bytes: copying this much costs less than binding another address
+    BINDINGS = 2        # of a run: buffers that take turns, such as a state handed back, then are bound once
 
 cdef struct Slot:
     PyObject* name          # borrowed from Frame.names
     PyObject* dtype         # borrowed from Frame.dtypes
     int ndim
-    bint moved
     cnp.npy_intp* dims
     size_t nbytes
-    void* address           # what the run is bound to; NULL when unbound
-    PyObject* array         # owned while a run lasts: what lies there
+    PyObject* array         # owned while a run lasts
+    void* address           # where that run reads or writes
+    void* bound[BINDINGS]   # what either binding is bound to; NULL when unbound
     void* places[PLACES]    # addresses that Frame.values has values for
     int next_place
     int strange             # addresses never seen before, in a row
@@ -49,9 +50,9 @@ cdef class Frame:
     names : tuple of str
     dtypes : tuple of dtype-like
     shapes : tuple of tuple of int
-    bind : callable, optional
-        Binds a value to a name.
-    value_of : callable, optional
+    binds : tuple of two callables
+        Either binds a value to a name, in a binding of its own.
+    value_of : callable
         What the engine takes for the array at an index: called with the index and an array that owns nothing.
     stager : BufferPool, optional
         Given, small arrays that lie elsewhere every time are copied in the end to where one stays bound: the bytes cost
@@ -61,7 +62,7 @@ cdef class Frame:
     cdef readonly tuple names
     cdef readonly tuple dtypes
     cdef readonly tuple shapes
-    cdef object bind
+    cdef tuple binds
     cdef object value_of
     cdef BufferPool stager
     cdef list values        # the engine's values, PLACES for each array
@@ -69,21 +70,21 @@ cdef class Frame:
     cdef Slot* slots
     cdef Py_ssize_t count
 
-    def __cinit__(self, names, dtypes, shapes, bind=None, value_of=None, BufferPool stager=None):
+    def __cinit__(self, names, dtypes, shapes, binds, value_of, BufferPool stager=None):
         cdef Py_ssize_t i
         cdef cnp.npy_intp dims[DIMENSIONS]
         cdef Slot* slot
         self.names = tuple(names)
         self.dtypes = tuple(cnp.dtype(dtype) for dtype in dtypes)
         self.shapes = tuple(tuple(int(size) for size in shape) for shape in shapes)
-        self.bind = bind
+        self.binds = tuple(binds)
         self.value_of = value_of
         self.stager = stager
         self.count = len(self.names)
         self.values = [None] * (self.count * PLACES)
         self.stages = [None] * self.count
-        if not (len(self.dtypes) == len(self.shapes) == self.count):
-            raise ValueError("Expected as many dtypes and shapes as names - at Frame")
+        if not (len(self.dtypes) == len(self.shapes) == self.count) or len(self.binds) != BINDINGS:
+            raise ValueError("Expected as many dtypes and shapes as names, and two that bind - at Frame")
         self.slots = <Slot*>calloc(self.count if self.count else 1, sizeof(Slot))
         if self.slots == NULL:
             raise MemoryError()
@@ -112,27 +113,17 @@ cdef class Frame:
         cdef Py_ssize_t i
         return sum([self.slots[i].nbytes for i in range(self.count)])
 
-    def match(self, arrays, held=None):
-        """Holds `arrays` against the frame, and where a name is not among them, `held`.
+    cdef bint hold(self, arrays, dict held) except -1:
+        """Takes `arrays`, and where a name is not among them what is in `held`; the frame's own until `release`.
 
-        Returns
-        -------
-        int
-            -1 when they do not fit: a name, dtype or shape differs, there is one too many, or one is not C-contiguous
-            and aligned. Else how many lie elsewhere than where the run is bound.
+        False, and nothing is held, when they do not fit: a name, dtype or shape differs, there is one too many, or one
+        is not C-contiguous and aligned.
         """
-        cdef int moved = self.hold(arrays, held)
-        self.release()
-        return moved
-
-    cdef int hold(self, arrays, held) except -2:
-        """`match`, after which the frame holds the arrays until `release`, if they fit."""
         cdef Py_ssize_t i, taken = 0
         cdef Slot* slot
         cdef PyObject* found
-        cdef int moved = 0
         if not PyDict_CheckExact(arrays) or PyDict_Size(arrays) > self.count:
-            return -1
+            return False
         for i in range(self.count):
             slot = &self.slots[i]
             found = PyDict_GetItemWithError(arrays, <object>slot.name)
@@ -142,26 +133,20 @@ cdef class Frame:
                 found = PyDict_GetItemWithError(held, <object>slot.name)
             if found == NULL or not fits(slot, <object>found):
                 self.release()
-                return -1
+                return False
             Py_INCREF(<object>found)
             slot.array = found
         if taken != PyDict_Size(arrays):
             self.release()
-            return -1
+            return False
         for i in range(self.count):
-            moved += self.placed(i)
-        return moved
-
-    cdef int placed(self, Py_ssize_t i) except -1:
-        """Whether the array held lies elsewhere than where the run is bound; a staged one is copied to where it does."""
-        cdef Slot* slot = &self.slots[i]
-        cdef void* address = cnp.PyArray_DATA(<cnp.ndarray>slot.array)
-        if self.stages[i] is not None:
-            memcpy(cnp.PyArray_DATA(<cnp.ndarray>self.stages[i]), address, slot.nbytes)
-            self.stager.count_staged(slot.nbytes)
-            address = cnp.PyArray_DATA(<cnp.ndarray>self.stages[i])
-        place(slot, address)
-        return slot.moved
+            slot = &self.slots[i]
+            slot.address = cnp.PyArray_DATA(<cnp.ndarray>slot.array)
+            if self.stages[i] is not None:
+                memcpy(cnp.PyArray_DATA(<cnp.ndarray>self.stages[i]), slot.address, slot.nbytes)
+                self.stager.count_staged(slot.nbytes)
+                slot.address = cnp.PyArray_DATA(<cnp.ndarray>self.stages[i])
+        return True
 
     cdef void release(self) noexcept:
         """The arrays of the last run are the frame's no longer."""
@@ -172,11 +157,10 @@ cdef class Frame:
             self.slots[i].array = NULL
             Py_XDECREF(array)
 
-    def make(self, BufferPool pool, dict given=None, dict apart=None):
-        """New arrays of the frame's shapes on leased blocks, as a `dict`.
+    cdef dict make(self, BufferPool pool, int which, dict given, dict apart):
+        """New arrays on leased blocks, those that a binding is bound to where they are idle.
 
-        Arrays in `given` take the place of new ones; so do those in `apart`, which are left out of the result. That
-        they fit is the caller's word.
+        Arrays in `given` take the place of new ones; so do those in `apart`, which are left out of the result.
         """
         cdef Py_ssize_t i
         cdef Slot* slot
@@ -185,30 +169,37 @@ cdef class Frame:
         cdef dict arrays = {}
         for i in range(self.count):
             slot = &self.slots[i]
-            if apart is not None:
-                found = PyDict_GetItemWithError(apart, <object>slot.name)
-                if found != NULL:
-                    place(slot, cnp.PyArray_DATA(<cnp.ndarray>found))
-                    continue
+            found = PyDict_GetItemWithError(apart, <object>slot.name) if apart is not None else NULL
+            if found != NULL:
+                slot.address = cnp.PyArray_DATA(<cnp.ndarray>found)
+                continue
             found = PyDict_GetItemWithError(given, <object>slot.name) if given is not None else NULL
             if found != NULL:
                 array = <cnp.ndarray>found
             else:
-                array = leased_array(pool, <cnp.dtype>slot.dtype, slot.ndim, slot.dims, slot.nbytes)
-            place(slot, cnp.PyArray_DATA(array))
+                array = leased_array(pool, <cnp.dtype>slot.dtype, slot.ndim, slot.dims, slot.nbytes, slot.bound[which])
+            slot.address = cnp.PyArray_DATA(array)
             arrays[<object>slot.name] = array
         return arrays
 
-    cdef int bind_moved(self) except -1:
+    cdef bint is_bound(self, int which) noexcept:
+        """Whether a binding is bound to where this run reads or writes."""
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if self.slots[i].bound[which] != self.slots[i].address:
+                return False
+        return True
+
+    cdef size_t rebind(self, int which) except? 0:
         """Binds what lies elsewhere than before. Returns how many that were."""
         cdef Py_ssize_t i
-        cdef int bound = 0
+        cdef size_t count = 0
         for i in range(self.count):
-            if self.slots[i].moved:
-                self.bind(self.names[i], self.value_at(i))
-                self.slots[i].moved = False
-                bound += 1
-        return bound
+            if self.slots[i].bound[which] != self.slots[i].address:
+                self.binds[which](self.names[i], self.value_at(i))
+                self.slots[i].bound[which] = self.slots[i].address
+                count += 1
+        return count
 
     cdef object value_at(self, Py_ssize_t i):
         cdef Slot* slot = &self.slots[i]
@@ -227,12 +218,11 @@ cdef class Frame:
             self.stages[i] = array_at(<cnp.dtype>slot.dtype, slot.ndim, slot.dims, NULL)
         return value
 
-    cdef void forget(self) noexcept:
-        """Nothing counts as bound any more."""
+    cdef void forget(self, int which) noexcept:
+        """A binding counts as bound to nothing any more."""
         cdef Py_ssize_t i
         for i in range(self.count):
-            self.slots[i].address = NULL
-            self.slots[i].moved = False
+            self.slots[i].bound[which] = NULL
 
 
 cdef bint fits(Slot* slot, object found) except -1:
@@ -254,18 +244,14 @@ cdef bint fits(Slot* slot, object found) except -1:
             or cnp.PyArray_EquivTypes(<cnp.dtype><PyObject*>cnp.PyArray_DESCR(array), <cnp.dtype>slot.dtype))
 
 
-cdef inline void place(Slot* slot, void* address) noexcept:
-    if slot.address != address:
-        slot.address = address
-        slot.moved = True
-
-
 @cython.final
 cdef class BoundRun:
     """A run at fixed input and output shapes, bound once and used again.
 
-    Inputs are bound where they lie, outputs to blocks of the pool. A side that lies where it lay at the last run is not
-    bound anew: in a steady state a run costs no binding at all.
+    Inputs are bound where they lie, outputs to blocks of the pool. What lies where it lay before is not bound anew: in a
+    steady state a run costs no binding at all. There are two bindings, used in turn when inputs move, and each asks for
+    the blocks that it wrote to before: so a state that comes back as the next run's input, its two buffers swapping
+    roles, is a steady state too.
 
     Ownership: the feeds are held while it runs; result arrays carry their leases away. Never used by two threads at
     once: whoever takes a bound run from the model's idle ones has it alone.
@@ -276,9 +262,9 @@ cdef class BoundRun:
     pool : BufferPool
         Where results live.
     start : callable
-        Runs what is bound: called with `binding` and the options of a run.
-    binding : object
-        The engine's.
+        Runs what is bound: called with a binding and the options of a run.
+    bindings : tuple of two objects
+        The engine's, which the frames bind to.
     failure : callable
         The exception to raise for one of the engine's.
     count : callable
@@ -286,25 +272,26 @@ cdef class BoundRun:
 
     Attributes
     ----------
-    bindings : int
+    bound : int
         How often an array was bound, so far.
     """
 
     cdef readonly Frame inputs
     cdef readonly Frame outputs
-    cdef readonly size_t bindings
+    cdef readonly size_t bound
     cdef BufferPool pool
     cdef object start
-    cdef object binding
+    cdef tuple bindings
     cdef object failure
     cdef object count
+    cdef int last           # the binding used last
 
-    def __init__(self, Frame inputs, Frame outputs, BufferPool pool, start, binding, failure, count):
+    def __init__(self, Frame inputs, Frame outputs, BufferPool pool, start, tuple bindings, failure, count):
         self.inputs = inputs
         self.outputs = outputs
         self.pool = pool
         self.start = start
-        self.binding = binding
+        self.bindings = bindings
         self.failure = failure
         self.count = count
 
@@ -327,32 +314,34 @@ cdef class BoundRun:
         dict of str to ndarray, or None
             None when the feeds do not fit, and nothing was run.
         """
-        cdef int moved = self.inputs.hold(feeds, held)
-        if moved < 0:
+        if not self.inputs.hold(feeds, held):
             return None
         try:
-            return self.results(moved, options, given, apart)
+            return self.results(options, given, apart)
         finally:
             self.inputs.release()
 
-    cdef dict results(self, int moved, options, dict given, dict apart):
+    cdef dict results(self, options, dict given, dict apart):
         cdef dict arrays
+        cdef int which = self.last
+        if not self.inputs.is_bound(which):
+            which = (which + 1) % BINDINGS
+        self.last = which
         try:
-            if moved:
-                self.bindings += self.inputs.bind_moved()
-            arrays = self.outputs.make(self.pool, given, apart)
-            self.bindings += self.outputs.bind_moved()
+            self.bound += self.inputs.rebind(which)
+            arrays = self.outputs.make(self.pool, which, given, apart)
+            self.bound += self.outputs.rebind(which)
         except BaseException:
-            self.forget()
+            self.forget(which)
             raise
         try:
-            self.start(self.binding, options)
+            self.start(self.bindings[which], options)
         except Exception as error:
-            self.forget()
+            self.forget(which)
             raise self.failure(error) from error
         self.count()
         return arrays
 
-    cdef void forget(self) noexcept:
-        self.inputs.forget()
-        self.outputs.forget()
+    cdef void forget(self, int which) noexcept:
+        self.inputs.forget(which)
+        self.outputs.forget(which)

@@ -23,9 +23,9 @@ cdef class BufferPool:
     cdef readonly size_t idle_limit
 
     cdef void count_staged(self, size_t nbytes) noexcept
-    cdef Lease new_lease(self, size_t nbytes)
-    cdef Block* acquire(self, size_t nbytes) except NULL
-    cdef Block* pop_idle(self, size_t capacity) noexcept
+    cdef Lease new_lease(self, size_t nbytes, void* preferred=*)
+    cdef Block* acquire(self, size_t nbytes, void* preferred) except NULL
+    cdef Block* pop_idle(self, size_t capacity, void* preferred) noexcept
     cdef void count_taken(self, Block* block) noexcept
     cdef void release(self, Block* block) noexcept
     cdef Block* take_idle(self) noexcept
@@ -37,5 +37,6 @@ cdef class Lease:
     cdef readonly bint frozen
 
 cdef size_t measure(cnp.dtype dtype, tuple shape, cnp.npy_intp* dims, str where) except? 0
-cdef cnp.ndarray leased_array(BufferPool pool, cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, size_t nbytes)
+cdef cnp.ndarray leased_array(BufferPool pool, cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, size_t nbytes,
+                              void* preferred=*)
 cdef cnp.ndarray array_at(cnp.dtype dtype, int ndim, const cnp.npy_intp* dims, void* address)

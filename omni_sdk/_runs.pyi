@@ -16,29 +16,22 @@ class Frame:
         names: Sequence[str],
         dtypes: Sequence[npt.DTypeLike],
         shapes: Sequence[Sequence[int]],
-        bind: Callable[[str, Any], None] | None = None,
-        value_of: Callable[[int, np.ndarray], object] | None = None,
+        binds: tuple[Callable[[str, Any], None], Callable[[str, Any], None]],
+        value_of: Callable[[int, np.ndarray], object],
         stager: BufferPool | None = None,
     ) -> None: ...
-    def match(self, arrays: object, held: dict[str, np.ndarray] | None = None) -> int: ...
-    def make(
-        self,
-        pool: BufferPool,
-        given: dict[str, np.ndarray] | None = None,
-        apart: dict[str, np.ndarray] | None = None,
-    ) -> dict[str, np.ndarray]: ...
 
 class BoundRun:
     inputs: Frame
     outputs: Frame
-    bindings: int
+    bound: int
     def __init__(
         self,
         inputs: Frame,
         outputs: Frame,
         pool: BufferPool,
         start: Callable[..., object],
-        binding: object,
+        bindings: tuple[object, object],
         failure: Callable[[Exception], Exception],
         count: Callable[[], object],
     ) -> None: ...

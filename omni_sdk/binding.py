@@ -23,6 +23,7 @@ from omni_sdk.specs import NATIVE, TensorSpec
 from omni_sdk.stats import Counter
 
 DeviceValue: TypeAlias = ort.OrtValue
+_Bind: TypeAlias = Callable[[str, ort.OrtValue], None]
 
 
 def bound_run(
@@ -51,13 +52,15 @@ def bound_run(
     stages : bool
         Whether small inputs that lie elsewhere every time are copied in the end, and counted, to where one stays bound.
     """
-    binding = session.io_binding()
+    one, other = session.io_binding(), session.io_binding()
+    into = one.bind_ortvalue_input, other.bind_ortvalue_input
+    out_of = one.bind_ortvalue_output, other.bind_ortvalue_output
     return BoundRun(
-        _frame(inputs, input_shapes, binding.bind_ortvalue_input, pool if stages else None),
-        _frame(outputs, output_shapes, binding.bind_ortvalue_output, None),
+        _frame(inputs, input_shapes, into, pool if stages else None),
+        _frame(outputs, output_shapes, out_of, None),
         pool,
         session.run_with_iobinding,
-        binding,
+        (one, other),
         _failure,
         counter.add,
     )
@@ -66,7 +69,7 @@ def bound_run(
 def _frame(
     specs: Sequence[TensorSpec],
     shapes: Sequence[tuple[int, ...]],
-    bind: Callable[[str, ort.OrtValue], None],
+    binds: tuple[_Bind, _Bind],
     stager: BufferPool | None,
 ) -> Frame:
     types = [spec.element.onnx for spec in specs if spec.element]
@@ -74,7 +77,7 @@ def _frame(
     def value_of(index: int, array: np.ndarray) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, types[index])
 
-    return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes, bind, value_of, stager)
+    return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes, binds, value_of, stager)
 
 
 def on_device(array: np.ndarray, device: str) -> DeviceValue:

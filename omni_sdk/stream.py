@@ -120,10 +120,10 @@ class Stream(ABC):
 class StateStream(Stream):
     """A stream whose state goes from outputs to inputs.
 
-    Each state has two buffers. A step reads one and writes the other, then they swap roles. Two bound runs, one for
-    either role, see to it that nothing is bound anew, and nothing is ever copied. A step that fails has only written
-    what the next one overwrites. The first step is a run like any other, for its outputs may be shorter than those of
-    later steps; what it or ORT allocated becomes the first of the buffers.
+    Each state has two buffers. A step reads one and writes the other, then they swap roles. A bound run has a binding
+    for either role, so nothing is bound anew, and nothing is ever copied. A step that fails has only written what the
+    next one overwrites. The first step is a run like any other, for its outputs may be shorter than those of later
+    steps; what it or ORT allocated becomes the first of the buffers.
 
     Parameters
     ----------
@@ -157,10 +157,10 @@ class StateStream(Stream):
         self._ranges = [(spec.name, spec.allowed) for spec in self._fresh if spec.allowed is not None]
         self._constants = self._checked(constants, [spec for spec in runner.inputs if spec.name in constants])
         self._initial = self._checked(initial, [spec for spec in self._state_specs if spec.name in initial])
-        self._bound: OrderedDict[ShapeSet, tuple[BoundRun, BoundRun]] = OrderedDict()
+        self._bound: OrderedDict[ShapeSet, BoundRun] = OrderedDict()
+        self._run: BoundRun | None = None
         self._now: _States | None = None
         self._spare: _States | None = None
-        self._odd = 0
 
     def reset(self) -> None:
         """Back to the beginning: the states are the initial ones again."""
@@ -182,60 +182,52 @@ class StateStream(Stream):
     def close(self) -> None:
         super().close()
         self._bound.clear()
+        self._run = None
         self.reset()
 
     def _step(self, feeds: dict[str, Any]) -> Results:
-        self._runner.opened()
+        if self._runner.session is None:
+            self._runner.opened()
         for name, allowed in self._ranges:
             array = feeds.get(name)
             if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
                 ranges.check(array, name, allowed)
         started = time.perf_counter()
-        now = self._now
-        results = None
-        if now is not None and len(feeds) == self._fresh_count:
-            results = self._swap(feeds, now)
+        now, results = self._now, None
+        # Quick where the last step's run fits once more: a count that fits lets no state come in by the feeds.
+        if now is not None and self._run is not None and len(feeds) == self._fresh_count:
+            results = self._turn(self._run, feeds, now)
         if results is None:
-            results = self._careful_step(feeds, now)
+            results = self._careful_step(feeds)
         self._record(time.perf_counter() - started)
         return results
 
-    def _careful_step(self, feeds: dict[str, Any], now: _States | None) -> Results:
-        """A first step, or one at shapes not bound yet, or of feeds that do not fit as they are."""
-        if now is None:
-            now = self._states(self._first_states(feeds), ours=not self._initial)
+    def _careful_step(self, feeds: dict[str, Any]) -> Results:
+        """A first step, or one at other shapes than the last one's, or of feeds that do not fit as they are."""
+        is_first = self._now is None and not self._initial
+        now = self._now or self._states(self._first_states(feeds), ours=not self._initial)
         checked = self._checked(feeds, self._fresh)
         everything = {**checked, **now.feeds}
-        if self._now is None and not self._initial:
+        if is_first:
             return self._hand_on(self._runner.run(everything, None, None), now)
-        results = self._swap(checked, now)
-        if results is None and self._bind(everything):
-            results = self._swap(checked, now)
+        self._run = self._bound_for(everything)
+        results = self._turn(self._run, checked, now) if self._run is not None else None
         return self._hand_on(self._runner.later_step(everything), now) if results is None else results
 
-    def _swap(self, feeds: dict[str, Any], now: _States) -> Results | None:
-        """A step between the two sets of buffers; what was read becomes the room to write to. None if none is bound."""
-        if not self._bound:
-            return None
+    def _turn(self, run: BoundRun, feeds: dict[str, Any], now: _States) -> Results | None:
+        """A step between the two sets of buffers; what was read becomes room to write to. None if it does not fit."""
         spare = self._spare
         if spare is None:
             spare = self._states({n: self._runner.pool.array(a.dtype, a.shape) for n, a in now.arrays(self._pairs)})
             self._spare = spare
-        for key in reversed(self._bound):
-            run = self._bound[key][self._odd]
-            try:
-                results = run.run(feeds, held=now.feeds, apart=spare.targets)
-            except RunFailed:
-                del self._bound[key]
-                return self._hand_on(self._runner.repeated_later_step(run, {**feeds, **now.feeds}), now)
-            if results is not None:
-                break
-        else:
-            return None
-        if len(self._bound) > 1:
-            self._bound.move_to_end(key)
-        self._now, self._spare = spare, now if now.ours else None
-        self._odd ^= 1
+        try:
+            results = run.run(feeds, held=now.feeds, apart=spare.targets)
+        except RunFailed:
+            self._run = None
+            self._bound.pop(run.inputs.shapes, None)
+            return self._hand_on(self._runner.repeated_later_step(run, {**feeds, **now.feeds}), now)
+        if results is not None:
+            self._now, self._spare = spare, now if now.ours else None
         return results
 
     def _hand_on(self, results: Results, now: _States) -> Results:
@@ -256,21 +248,22 @@ class StateStream(Stream):
         targets = {source: arrays[name] for name, source in self._pairs.items()}
         return _States({**self._constants, **arrays}, targets, ours)
 
-    def _bind(self, feeds: dict[str, Any]) -> bool:
-        """Binds runs for these shapes, one for each direction. False while the output shapes are not known.
+    def _bound_for(self, feeds: dict[str, Any]) -> BoundRun | None:
+        """The run for these shapes, bound now if it was not yet; None while their output shapes are not known.
 
         Only states that keep their shape can swap buffers: others are handed on as ORT allocated them.
         """
-        there, back = self._runner.bound_later_step(feeds), self._runner.bound_later_step(feeds)
-        if there is None or back is None:
-            return False
-        shapes = dict(zip(there.outputs.names, there.outputs.shapes, strict=True))
+        key = self._runner.shapes(feeds)
+        run = self._bound.pop(key, None) or self._runner.bound_later_step(feeds)
+        if run is None:
+            return None
+        shapes = dict(zip(run.outputs.names, run.outputs.shapes, strict=True))
         if any(shapes[source] != feeds[name].shape for name, source in self._pairs.items()):
-            return False
-        self._bound[there.inputs.shapes] = there, back
+            return None
+        self._bound[key] = run
         if len(self._bound) > BOUND_SHAPES:
             self._bound.popitem(last=False)
-        return True
+        return run
 
     def _first_states(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What the user gave to begin with, else zeros."""
