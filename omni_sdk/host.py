@@ -17,9 +17,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
-from omni_sdk import budget, compiled, memory
+from omni_sdk import budget, compiled, forking, memory
 from omni_sdk import session as sessions
+from omni_sdk.awaiting import AwaitedCalls
+from omni_sdk.binding import Interrupt
 from omni_sdk.budget import RunBudget
 from omni_sdk.compiled import CacheDir
 from omni_sdk.errors import ClosedError, InputError, MemoryBudgetError
@@ -77,10 +80,12 @@ class Host:
         self._waiting: set[int] = set()
         self._clock = 0
         self._peak = 0
-        self._closed = False
+        self._closed: str | None = None
+        self.calls = AwaitedCalls(self._settings.async_workers)
         self._runs = RunBudget(self.memory_budget, self._held, "host", relieve=self._relieve)
         if shared_threads:
             sessions.share_threads(self._settings)
+        forking.watch(self)
 
     def add(
         self,
@@ -166,15 +171,17 @@ class Host:
         finally:
             self.let_go(name, threading.get_ident())
 
-    def hold(self, name: str) -> Model:
-        """As entering `using`; `let_go` must follow."""
+    def hold(self, name: str, interrupt: Interrupt | None = None) -> Model:
+        """As entering `using`; `let_go` must follow. Firing the interrupt ends the wait with a `CancelledError`."""
         me = threading.get_ident()
+        if interrupt is not None:
+            interrupt.told.add_done_callback(lambda told: self._wake())
         with self._changed:
             place = self._place(name)
             ticket = object()
             self._queue.append(ticket)
             try:
-                found = self._take_turn(place, ticket, me)
+                found = self._take_turn(place, ticket, me, interrupt)
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
@@ -194,13 +201,21 @@ class Host:
 
     def close(self) -> None:
         """Close every model; runs under way finish. Closing twice is fine."""
+        self.calls.close()
         with self._changed:
-            self._closed = True
+            self._closed = self._closed or "closed"
             for place in self._places.values():
                 if place.model is not None:
                     place.model.close()
                     place.model = None
             self._changed.notify_all()
+
+    def disown(self) -> None:
+        """In a forked child: closed, and nobody waits for it. See `omni_sdk.forking`."""
+        self._closed = "the parent process's: make one in the forked child"
+        self._changed = threading.Condition()  # another thread may have held it at the fork
+        self._queue.clear()
+        self._waiting.clear()
 
     def __enter__(self) -> Host:
         return self
@@ -212,11 +227,13 @@ class Host:
         loaded = sum(place.model is not None for place in self._places.values())
         return f"<Host: {loaded} of {len(self)} models loaded, {human(self._in_use())} of {human(self.memory_budget)}>"
 
-    def _take_turn(self, place: Place, ticket: object, me: int) -> Model | None:
+    def _take_turn(self, place: Place, ticket: object, me: int, interrupt: Interrupt | None) -> Model | None:
         """Wait for the turn and for room; the model, or None where the caller is to load it now."""
         deadline = None if self._wait_seconds is None else time.monotonic() + self._wait_seconds
         while True:
             self._check_open()
+            if interrupt is not None and interrupt.fired:
+                raise CancelledError
             first = self._queue[0] is ticket or any(me in other.holders for other in self._places.values())
             if first and place.model is not None:
                 self._use(place, me)
@@ -226,6 +243,10 @@ class Host:
                 self._peak = max(self._peak, self._in_use())
                 return None
             self._wait(place, me, deadline, first)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _wait(self, place: Place, me: int, deadline: float | None, first: bool) -> None:
         self._waiting.add(me)
@@ -249,12 +270,12 @@ class Host:
         finally:
             with self._changed:
                 place.loading = False
-                if model is not None and not self._closed:
+                if model is not None and self._closed is None:
                     place.model = model
                     place.loads += 1
                     self._use(place, me)
                 self._changed.notify_all()
-        if self._closed:
+        if self._closed is not None:
             model.close()
         self._check_open()
         return model
@@ -302,8 +323,8 @@ class Host:
         return self._places[name]
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("Expected an open host, got a closed one - at Host")
+        if self._closed is not None:
+            raise ClosedError(f"Expected an open host, got one that is {self._closed} - at Host")
 
     def _refuse(self, place: Place, why: str) -> None:
         held = ", ".join(f"{name} {human(size)}" for name, size in self._held().items()) or "nothing"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from omni_sdk import feeds as feeding
+from omni_sdk.awaiting import AwaitedCalls
+from omni_sdk.binding import Interrupt
 from omni_sdk.errors import ModelError
 from omni_sdk.model import Model
 
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
 class Keeper(Protocol):
     """Whoever loads models and puts them away: a `Host`."""
 
-    def hold(self, name: str) -> Model: ...
+    calls: AwaitedCalls
+
+    def hold(self, name: str, interrupt: Interrupt | None = None) -> Model: ...
 
     def let_go(self, name: str, holder: int) -> None: ...
 
@@ -35,8 +41,8 @@ class HostedModel(Model):
         self._hosted_name = name
 
     @contextlib.contextmanager
-    def _model(self) -> Iterator[Model]:
-        model = self._keeper.hold(self._hosted_name)
+    def _model(self, interrupt: Interrupt | None = None) -> Iterator[Model]:
+        model = self._keeper.hold(self._hosted_name, interrupt)
         try:
             yield model
         finally:
@@ -54,9 +60,25 @@ class HostedModel(Model):
         with self._model() as model:
             return model.infer(*feeds, **named)
 
-    async def infer_async(self, *feeds: Any, **named: Any) -> dict[str, Any]:
-        """As `Model.infer_async`; waiting for room does not block the event loop."""
-        return await asyncio.to_thread(self.infer, *feeds, **named)
+    async def infer_async(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        out: Mapping[str, np.ndarray] | None = None,
+        cache: bool | None = None,
+        timeout: float | None = None,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """As `Model.infer_async`, on threads of the host's; cancelling it ends the wait for room as well."""
+        interrupt = Interrupt(timeout)
+        given = feeding.merged({} if feeds is None else feeds, named)
+
+        def call() -> dict[str, Any]:
+            with self._model(interrupt) as model:
+                return model._infer(given, out, cache, interrupt)
+
+        return await self._keeper.calls.run(call, interrupt)
 
     def warmup(self, *shapes: Any, **named: Any) -> Any:
         """As `Model.warmup`."""

@@ -1,15 +1,13 @@
-"""Model: load, warmup, infer, close."""
+"""`load` and `Model`: every call of the public face, each handed to the room that knows how."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from types import EllipsisType
 from typing import Any
@@ -20,6 +18,7 @@ from omni_sdk import compiled, forking, mapped, memory, profiles, providers
 from omni_sdk import feeds as feeding
 from omni_sdk import session as sessions
 from omni_sdk import warmup as warming
+from omni_sdk.awaiting import AwaitedCalls
 from omni_sdk.binding import Interrupt, RunFailed
 from omni_sdk.budget import MemoryUse, RunBudget
 from omni_sdk.cache import ResultCache
@@ -113,7 +112,7 @@ class Model:
         self._mapped_bytes = opened.size if self._compiled.state != "off" or len(opened.files) > 1 else 0
         budget = RunBudget(settings.memory_limit_bytes, self._held_bytes, self._name)
         self._caller = Caller(self._runner, self._results, budget, shrinks=settings.shrink_arena, name=self._name)
-        self._executor: ThreadPoolExecutor | None = None
+        self._calls = AwaitedCalls(settings.async_workers)
         self._closed: str | None = None
         self._lock = threading.Lock()
         # The quick way through infer is open when there is nothing to look up first and nothing to convert after.
@@ -186,6 +185,8 @@ class Model:
             When a feed does not fit. Names it, what was expected and what came.
         ModelError
             When ONNX Runtime fails on the data.
+        MemoryBudgetError
+            When the run cannot fit `Settings.memory_limit`; nothing was taken.
         TimeoutError
             When the time is up; the model stays usable.
         ClosedError
@@ -231,22 +232,10 @@ class Model:
         **named: Any,
     ) -> dict[str, Any]:
         """`infer`, awaitable, on `Settings.async_workers` threads. Cancelling it ends the run before it returns."""
+        self._check_open()
         interrupt = Interrupt(timeout)
-        work = self._threads().submit(
-            self._infer, feeding.merged({} if feeds is None else feeds, named), out, cache, interrupt
-        )
-        waiting = asyncio.wrap_future(work)
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            if work.cancelled():  # not by the caller: `close` emptied the queue
-                self._check_open()
-            interrupt.fire()
-            work.cancel()
-            await asyncio.wait([waiting])
-            if not waiting.cancelled():
-                waiting.exception()  # looked at, so that asyncio does not report it as lost
-            raise
+        feeds = feeding.merged({} if feeds is None else feeds, named)
+        return await self._calls.run(functools.partial(self._infer, feeds, out, cache, interrupt), interrupt)
 
     def _infer(
         self,
@@ -441,9 +430,7 @@ class Model:
             if self._closed is not None:
                 return
             self._closed = "closed"
-            executor = self._executor
-        if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
+        self._calls.close()
         self._idle = deque()
         self._runner.close()
         if self._results is not None:
@@ -460,13 +447,6 @@ class Model:
     def _check_open(self) -> None:
         if self._closed is not None:
             raise ClosedError(f"Expected an open model, got one that is {self._closed} - at {self._name}")
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            self._check_open()
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.settings.async_workers, thread_name_prefix="omni-sdk")
-            return self._executor
 
     def __enter__(self) -> Model:
         return self

@@ -24,8 +24,8 @@ ROOMS = [
     "providers", "installed", "refusals", "ort_options", "settings_check", "settings",
     "strict", "folders", "files", "manifest", "bundle", "stamps", "graph_scan", "source",
     "ranges", "specs", "feeds", "session", "digests", "entries", "mapped", "budget", "compiled", "profiles",
-    "binding", "forking", "learned", "runner", "cache", "states", "stream", "device_stream", "window", "chunked",
-    "warmup", "explain", "caller", "model", "places", "hosted", "host", "__init__", "smoke",
+    "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "stream", "device_stream", "window",
+    "chunked", "warmup", "explain", "caller", "model", "places", "hosted", "host", "__init__", "smoke",
 ]  # fmt: skip
 TOUCH_ORT = {"session", "binding", "settings", "smoke"}
 LIBRARIES = {"numpy", "xxhash", "psutil", "platformdirs", "onnxruntime", "tomli"}

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+import graphs
 import numpy as np
 import onnx
 import pytest
@@ -84,6 +85,78 @@ def test_models_are_loaded_on_demand_and_the_least_recently_used_goes(paths):
         assert stats.models["two"].loads == 1
         assert stats.in_use <= stats.peak <= stats.budget
         assert "2 of 3 models loaded" in repr(host)
+
+
+def test_cancelling_an_awaited_call_ends_its_run_and_lets_the_model_go():
+    for_ever = {"x": np.ones(8, np.float32), "n": np.array(10**9, np.int64)}
+
+    async def main(model):
+        task = asyncio.create_task(model.infer_async(for_ever))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 20)
+        with pytest.raises(TimeoutError):
+            await model.infer_async(for_ever, timeout=0.02)
+
+    with Host("1 GiB", cache_dir=None, shared_threads=False) as host:
+        host.add("long", graphs.serialized(graphs.LONG))
+        asyncio.run(main(host["long"]))
+        assert host.stats().models["long"].running == 0
+
+
+def test_cancelling_an_awaited_call_ends_its_wait_for_room(paths):
+    async def main(host):
+        with host.using("two"):
+            task = asyncio.create_task(host["three"].infer_async(x=X))
+            await asyncio.sleep(0.1)
+            assert host.stats().waiting == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, 20)
+            assert host.stats().waiting == 0
+        assert (await host["three"].infer_async(x=X))["y"][0, 0] == 3
+
+    with filled(paths, 1) as host:
+        asyncio.run(main(host))
+
+
+def test_closing_refuses_awaited_calls_that_wait(paths):
+    with filled(paths, 1) as host:
+        model = host["two"]
+    with pytest.raises(ClosedError):
+        asyncio.run(model.infer_async(x=X))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_host_in_a_forked_child_says_so_whatever_threads_were_doing(paths):
+    script = f"""
+import os, sys, threading
+from omni_sdk import ClosedError, Host
+host = Host("1 GiB", cache_dir=None, shared_threads=False)
+host.add("two", {str(paths["two"])!r}, pinned=True)
+held, over = threading.Event(), threading.Event()
+def hold():
+    with host._changed:
+        held.set()
+        over.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    try:
+        host["two"]
+    except ClosedError as error:
+        sys.exit(7 if "forked child" in str(error) else 1)
+    sys.exit(2)
+_, status = os.waitpid(child, 0)
+over.set()
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (7, b"")
 
 
 def test_a_handle_outlives_being_put_away(paths):
