@@ -61,8 +61,8 @@ class Table:
 
 def describe_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """CPU name, count, and instructions that matter here."""
+    from omni_sdk import cpu
     from omni_sdk.tools.prepare.hardware import byte_products
-    from omni_sdk.tools.prepare.sessions import threads_here
 
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     name = next(
@@ -70,4 +70,4 @@ def describe_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         platform.machine(),
     )
     flags = byte_products(cpuinfo).flags
-    return f"{threads_here()} cores of {name}, {', '.join(flags) if flags else 'no dot product of bytes (VNNI)'}"
+    return f"{cpu.usable_cores()} cores of {name}, {', '.join(flags) if flags else 'no dot product of bytes (VNNI)'}"

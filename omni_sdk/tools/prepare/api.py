@@ -97,7 +97,7 @@ def prepare(
         Time layers to choose their tiles by, and the prepared model against the original. Without, every convolution
         stays direct.
     threads : int, optional
-        Of ONNX Runtime; by default as many CPUs as the process may run on.
+        Of ONNX Runtime; by default the physical cores that this process may really use, as `load` takes.
     seed : int, default 0
         Of made-up inputs.
     progress : callable, optional

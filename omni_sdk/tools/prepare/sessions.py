@@ -11,15 +11,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from omni_sdk import cpu
 from omni_sdk.errors import ModelError
 from omni_sdk.session import explained, kernels_library
 
 LOG_FATAL_ONLY = 4  # errors come as exceptions, with our words before them
-
-
-def threads_here() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_operators() -> bool:
@@ -46,7 +42,7 @@ def open_session(
     graph : str or os.PathLike
         The `.onnx` file.
     threads : int, optional
-        Of the operators' pool; by default as many CPUs as the process may run on.
+        Of the operators' pool; by default the physical cores that this process may really use, as `load` takes.
     optimize : bool, default True
         Let ONNX Runtime optimize the graph as it does by default.
     memory_pattern : bool, default False
@@ -60,7 +56,7 @@ def open_session(
         With what ONNX Runtime said, where it cannot load the model.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or threads_here()
+    options.intra_op_num_threads = threads or cpu.usable_cores()
     options.log_severity_level = LOG_FATAL_ONLY
     options.enable_mem_pattern = memory_pattern
     if profile is not None:
