@@ -19,6 +19,8 @@ from omni_sdk.graph_scan import GraphScan, scan
 
 # ORT-format files (flatbuffers) hold each name as its length in four bytes, the text, and a zero.
 LENGTH_BYTES = 4
+# Their mark, where it stands, and the ending of the names by which ONNX Runtime tells such a file.
+ORT_MARK, ORT_MARK_AT, ORT_ENDING = b"ORTM", 4, ".ort"
 
 # ONNX Runtime's own mark of data at an address in memory, which no file may claim.
 ADDRESS_MARK = "*/_ORT_"
@@ -110,8 +112,24 @@ class Source:
 
     @property
     def elsewhere(self) -> list[str]:
-        """Locations of external data that are not inside the graph's folder; a model from bytes has none of its own."""
-        names = sorted(self.scan.external_files) if self.scan is not None else []
+        """Locations of external data that are not inside the graph's folder; a model from bytes has none of its own.
+
+        Raises
+        ------
+        ModelError
+            Where it is neither an ONNX file that was read nor one in ORT's format, which has no external data. ONNX
+            Runtime must never see such a file: its reader could find external data that ours did not.
+        """
+        if self.scan is None:
+            if self._is_ort_format():
+                return []
+            raise ModelError(
+                f"Expected a model that ONNX Runtime can load, got bytes that are none - at {self}",
+                hint=f"the file is cut short, damaged, or no ONNX model; ORT's own format has names in {ORT_ENDING}",
+            )
+        names = sorted(self.scan.external_files)
+        if any(name.startswith(ADDRESS_MARK) for name in names):
+            raise ModelError(f"Expected external data in files, got data at an address in memory - at {self}")
         return [name for name in names if self.path is None or not _is_inside(name, self.path)]
 
     @property
@@ -144,7 +162,7 @@ class Source:
         """Whether the graph holds an operator whose result is not decided by its inputs."""
         if self.scan is not None:
             return self.scan.dropout_may_train or not self.scan.operators.isdisjoint(RANDOM_OPERATORS)
-        return self._mentions([*RANDOM_OPERATORS, "Dropout"])
+        return not self._is_ort_format() or self._mentions([*RANDOM_OPERATORS, "Dropout"])
 
     @cached_property
     def needs_operators(self) -> bool:
@@ -158,6 +176,12 @@ class Source:
         """Operators and external data of an ONNX file; None for an ORT-format file and for what is no model."""
         with self._view() as view:
             return scan(view)
+
+    def _is_ort_format(self) -> bool:
+        """Whether ONNX Runtime takes it for its own format: bytes by their mark, a file by its name too."""
+        with self._view() as view:
+            is_marked = view[ORT_MARK_AT : ORT_MARK_AT + len(ORT_MARK)] == ORT_MARK
+        return is_marked and (self.path is None or self.path.name.lower().endswith(ORT_ENDING))
 
     def _mentions(self, names: Iterable[str]) -> bool:
         # Weights could spell a name by chance: then a cache stays off, or a library is loaded that was not needed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import random
 
 import numpy as np
@@ -93,13 +94,13 @@ def test_damaged_and_foreign_bytes_raise_nothing():
     assert scan(rng.randbytes(1000)) is None
 
 
-@pytest.mark.parametrize("depth", [3, 60, 2000])
-def test_nesting_beyond_reason_is_no_model(depth):
+@pytest.mark.parametrize("depth", [3, 33, 34, 2000])
+def test_what_is_nested_deeper_than_protobuf_reads_is_no_model(depth):
     graph = b""
     for _ in range(depth):
         attribute = _field(5, _field(6, graph))
         graph = _field(1, attribute)
-    assert (scan(_field(7, graph)) is None) == (depth >= 60)
+    assert (scan(_field(7, graph)) is None) == (depth > 33)
 
 
 def _field(number, content):
@@ -137,3 +138,63 @@ def test_external_data_in_sparse_attributes_and_in_defaults_of_functions_is_seen
     function = model.functions.add(name="f")
     function.attribute_proto.add(name="t", t=tensor("three"))
     assert scan(model.SerializeToString()).external_files == {"one", "two", "three"}
+
+
+SPLIT = model(helper.make_node("Add", ["x", "w"], ["y"]), tensors=[tensor("w", "a.bin")])
+GRAPH = SPLIT.graph.SerializeToString()
+REST = onnx.ModelProto(ir_version=8, opset_import=SPLIT.opset_import).SerializeToString()
+HALVES = [onnx.GraphProto(initializer=SPLIT.graph.initializer), onnx.GraphProto(node=SPLIT.graph.node)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SPLIT.SerializeToString() + b"\xa3\x06\xa4\x06",
+        SPLIT.SerializeToString() + b"\xa3\x06\xab\x06" + _field(7, GRAPH) + b"\x08\x01\xac\x06\xa4\x06",
+        SPLIT.SerializeToString() + b"\x42\x05\x0a\x01\xff\x10\x01",
+        REST + b"\xba\x80\x00" + _field(7, GRAPH)[1:],
+        REST + b"".join(_field(7, half.SerializeToString()) for half in HALVES),
+        REST + b"\x38\x05" + _field(7, GRAPH),
+    ],
+    ids=["group", "groups", "no UTF-8", "long tag", "graph in two pieces", "graph that is a number"],
+)
+def test_what_protobuf_takes_is_read(data):
+    assert onnx.load_model_from_string(data).graph.node, "not what protobuf takes"
+    found = scan(data)
+    assert (found.external_files, found.operators) == ({"a.bin"}, {"Add"})
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [b"\xa3\x06", b"\xa4\x06", b"\xa3\x06\xac\x06", b"\x00\x00", b"\x02\x00", b"\x0e", b"\xba\x80\x80\x80\x10\x00"],
+    ids=["no end", "no begin", "another end", "no number", "no number with length", "wire type", "beyond 32 bits"],
+)
+def test_what_readers_of_protobuf_differ_on_is_no_model(ending):
+    assert scan(SPLIT.SerializeToString()) is not None
+    assert scan(SPLIT.SerializeToString() + ending) is None
+
+
+def test_a_graph_whose_number_only_cpp_finds_is_no_model():
+    """C++ reads a tag's low 32 bits, so this is the graph to ONNX Runtime, and an unknown field to a careful reader."""
+    assert scan(REST + b"\xba\x80\x80\x80\x10" + _field(7, GRAPH)[1:]) is None
+
+
+def test_external_data_of_training_and_of_sparse_initializers_is_seen():
+    made = onnx.ModelProto()
+    made.training_info.add(initialization=onnx.GraphProto(initializer=[tensor("a", "one")]))
+    made.training_info.add(algorithm=onnx.GraphProto(initializer=[tensor("b", "two")]))
+    made.graph.sparse_initializer.add(values=tensor("c", "three"), indices=tensor("d", "four"))
+    assert scan(made.SerializeToString()).external_files == {"one", "two", "three", "four"}
+
+
+def test_a_location_that_is_no_text_is_kept_byte_for_byte():
+    entry = _field(1, b"location") + _field(2, b"\xff/w.bin")
+    (location,) = scan(_field(7, _field(5, _field(13, entry)))).external_files
+    assert os.fsencode(location) == b"\xff/w.bin"
+
+
+def test_the_last_word_of_a_field_counts_as_it_does_for_protobuf():
+    entry = _field(1, b"other") + _field(2, b"before") + _field(1, b"location") + _field(2, b"after")
+    node = _field(4, b"Add") + _field(4, b"RandomNormal")
+    found = scan(_field(7, _field(5, _field(13, entry)) + _field(1, node)))
+    assert (found.external_files, found.operators) == ({"after"}, {"RandomNormal"})

@@ -152,3 +152,48 @@ def test_a_loose_file_is_always_current(file):
     source = Source(file)
     file.write_bytes(b"other")
     assert source.is_current()
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 100, DATA[:-1], b"\x18\0\0\0ORTN\xff\xff", b"\0" * 50])
+def test_of_what_cannot_be_read_nothing_is_promised(data, file):
+    """ONNX Runtime's reader might find external data and random operators where ours found an end."""
+    file.write_bytes(data)
+    for source in (Source(data), Source(file)):
+        assert source.scan is None
+        assert source.is_random
+        with pytest.raises(ModelError, match="bytes that are none"):
+            _ = source.elsewhere
+
+
+def test_onnxruntimes_own_format_is_told_by_its_mark_and_by_its_name(tmp_path):
+    flat = b"\x18\0\0\0ORTM\xff\xff"
+    for name in ("m.ort", "M.ORT"):
+        (tmp_path / name).write_bytes(flat)
+        assert Source(tmp_path / name).elsewhere == Source(flat).elsewhere == []
+    (tmp_path / "m.onnx").write_bytes(flat)  # which ONNX Runtime would read as protobuf
+    (tmp_path / "none.ort").write_bytes(b"\xff" * 50)
+    for name in ("m.onnx", "none.ort"):
+        with pytest.raises(ModelError, match="bytes that are none"):
+            _ = Source(tmp_path / name).elsewhere
+
+
+def test_data_at_an_address_is_refused_wherever_it_is_named(split):
+    model = onnx.load(split, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "*/_ORT_MEM_ADDR_/*"
+    split.write_bytes(model.SerializeToString())
+    for source in (Source(split), Source(split.read_bytes())):
+        with pytest.raises(ModelError, match="at an address in memory"):
+            _ = source.elsewhere
+
+
+def test_a_location_that_is_no_text_is_looked_up_as_it_stands(split, tmp_path):
+    away = tmp_path / "away"
+    away.mkdir()
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / os.fsdecode(b"\xff")).symlink_to(away)
+    data = split.read_bytes()
+    assert data.count(b"w.bin") == 1
+    split = inner / "m.onnx"
+    split.write_bytes(data.replace(b"w.bin", b"\xff/w.b"[:5]))
+    assert Source(split).elsewhere == [os.fsdecode(b"\xff/w.b")]
