@@ -23,6 +23,8 @@ from omni_sdk.tools.statistics import Interval, bootstrap_interval
 Array = npt.NDArray[np.float64]
 
 SAMPLE_RATE = 16_000
+SCALE = (1.0, 5.0)
+"""Of the opinions that are predicted."""
 WINDOW_SECONDS = 9.01
 WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE)
 
@@ -226,7 +228,10 @@ def predict_mos(
             clips.append(_score_file(predictor, path))
             on_clip(clips[-1])
     scored = [clip.prediction.mos for clip in clips if clip.prediction is not None]
-    means = [bootstrap_interval([getattr(mos, name) for mos in scored]) if scored else None for name in Mos.__slots__]
+    means = [
+        bootstrap_interval([getattr(mos, name) for mos in scored], bounds=SCALE) if scored else None
+        for name in Mos.__slots__
+    ]
     return MosReport(tuple(clips), *means)
 
 

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 Transcriber = Callable[[npt.NDArray[np.float32], int], str]
 """From mono samples and their rate in Hz to text."""
 
+RATES = (0.0, 1.0)
+"""Between which the interval of a rate is open where all utterances agree; insertions alone lead beyond."""
+
 OK = "ok"
 EMPTY_REFERENCE = "empty reference"
 UNREADABLE = "unreadable audio"
@@ -104,7 +107,8 @@ class WerReport:
     Attributes
     ----------
     wer, cer : Interval or None
-        Rates with their confidence intervals over utterances (Bisani and Ney, 2004); None where nothing was scored.
+        Rates with their confidence intervals over utterances (Bisani and Ney, 2004); None where nothing was
+        scored. One utterance alone says nothing of the spread: its interval is everything.
     words, characters : Errors
         The edit operations behind both rates.
     scores : tuple of Score
@@ -269,7 +273,9 @@ def _sum(errors: list[Errors]) -> Errors:
 
 
 def _interval(errors: list[Errors]) -> Interval | None:
-    return bootstrap_interval([[e.total, e.reference] for e in errors], ratio_of_sums) if errors else None
+    if not errors:
+        return None
+    return bootstrap_interval([[e.total, e.reference] for e in errors], ratio_of_sums, bounds=RATES)
 
 
 def _from_json(entry: dict[str, Any]) -> Row:

@@ -21,6 +21,7 @@ from omni_sdk.tools.measure.svg import (
     value_at,
     whisker,
 )
+from omni_sdk.tools.statistics import Interval
 
 BAR = 24
 COLORS = 8
@@ -122,7 +123,7 @@ def ablation_chart(found: Benchmark) -> str:
     if not table or found.ablation is None:
         return ""
     both = [[effect.removed["latency"].ratio, effect.added["latency"].ratio] for effect in table]
-    ends = [end for pair in both for ratio in pair if ratio for end in (ratio.low, ratio.high)]
+    ends = [end for pair in both for ratio in pair if ratio for end in _ends(ratio)]
     reach = max(0.05, *(abs(end - 1.0) for end in ends)) * 1.05
     left = room_for([effect.lever.name for effect in table])
     scale = Scale(max(0.0, 1.0 - reach) * 100 - 100, reach * 100, left, WIDTH - RIGHT)
@@ -133,7 +134,8 @@ def ablation_chart(found: Benchmark) -> str:
         parts.append(value_at(effect.recommendation, y, "verdict"))
         for offset, style, ratio in zip((-9, 9), ("c0", "c1"), pair, strict=True):
             assert ratio is not None
-            low, middle, high = (scale(100 * value - 100) for value in (ratio.low, ratio.estimate, ratio.high))
+            low, high = (scale(100 * end - 100) for end in _ends(ratio))
+            middle = scale(100 * ratio.estimate - 100)
             zero = scale(0.0)
             parts.append(box(min(zero, middle), y + offset - 7, max(1.5, abs(middle - zero)), 14, style))
             parts.append(whisker(low, high, y + offset))
@@ -143,6 +145,11 @@ def ablation_chart(found: Benchmark) -> str:
     legend = [("c0", f"in {full}: with it over without it"), ("c1", f"alone in {bare}: with it over without it")]
     title = "change of steady latency by the lever, % (left of 0 is quicker)"
     return chart("What each lever does", parts, scale, len(table) * row_height, title, legend)
+
+
+def _ends(ratio: Interval) -> tuple[float, float]:
+    """What of an interval can be drawn: of a single round, its ratio alone."""
+    return (ratio.low, ratio.high) if ratio.known else (ratio.estimate, ratio.estimate)
 
 
 def _measured(found: Benchmark) -> list[Row]:

@@ -19,6 +19,9 @@ LEVEL = 0.95
 INSIGNIFICANT = 0.02
 """A difference below 2 % decides nothing, however sure it is."""
 
+LARGEST_EXPONENT = 700.0
+"""Beyond it a ratio counts as infinite, as does the open end of a single pair."""
+
 FEWEST_PAIRS = 4
 """With fewer rounds chance alone puts all of them on one side too often (three: one time in four) for a verdict."""
 
@@ -80,8 +83,8 @@ class Comparison:
 def compare(reference: Row, row: Row, metric: str, *, level: float = LEVEL, seed: int = 0) -> Comparison:
     """A row's figure over the reference's, paired by round.
 
-    Ratios are averaged as logarithms, so that A over B and B over A agree; the interval is the percentile bootstrap
-    over rounds.
+    Ratios are averaged as logarithms, so that A over B and B over A agree; the interval is the bootstrap over rounds,
+    widened for their small number (`omni_sdk.tools.statistics`).
     """
     figure = METRICS[metric].figure
     rounds = sorted(reference.runs.keys() & row.runs.keys())
@@ -90,8 +93,12 @@ def compare(reference: Row, row: Row, metric: str, *, level: float = LEVEL, seed
     if not ratios:
         return Comparison(metric, None, 0, "unclear")
     logs = bootstrap_interval(np.log(ratios), level=level, seed=seed)
-    interval = Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high), level)
+    interval = Interval(*(_exp(value) for value in (logs.estimate, logs.low, logs.high)), level)
     return Comparison(metric, interval, len(ratios), _verdict(interval, len(ratios)))
+
+
+def _exp(value: float) -> float:
+    return math.inf if value > LARGEST_EXPONENT else math.exp(value)
 
 
 def _verdict(ratio: Interval, pairs: int) -> Verdict:
@@ -164,7 +171,8 @@ def break_even(first: Row, second: Row, *, seed: int = 0) -> BreakEven | None:
     if sum(extra for extra, _ in figures) < 0:
         figures = [(-extra, -gain) for extra, gain in figures]
         costlier, other = other, costlier
-    shares = bootstrap_interval(figures, _share, level=LEVEL, seed=seed)
+    # No bound above, where agreement would be doubted: rounds that all say "never" mean it.
+    shares = bootstrap_interval(figures, _share, level=LEVEL, seed=seed, bounds=(0.0, math.inf))
     interval = Interval(_inferences(shares.estimate), _inferences(shares.low), _inferences(shares.high), LEVEL)
     extra = bootstrap_interval([extra for extra, _ in figures], level=LEVEL, seed=seed)
     return BreakEven(costlier, other, interval, extra, float(np.mean([gain for _, gain in figures])), len(rounds))

@@ -146,7 +146,8 @@ def _ratios(found: Benchmark) -> list[Table]:
             f"Ratios to {reference.name}",
             ("contender", *(metric.label for metric in METRICS.values())),
             tuple(rows),
-            "Geometric mean over the rounds, each round one pair, with its 95 % bootstrap interval; below 1 is less"
+            "Geometric mean over the rounds, each round one pair, with its 95 % bootstrap interval,"
+            " widened for few rounds; below 1 is less"
             f" than {reference.name}. A tie: the interval holds 1, or the difference is below 2 %.",
         )
     ]
@@ -156,6 +157,8 @@ def ratio(comparison: Comparison) -> str:
     """`0.83 (0.80–0.86) lower`."""
     if comparison.ratio is None:
         return NONE
+    if not comparison.ratio.known:
+        return f"{comparison.ratio.estimate:.2f} (one round) {comparison.verdict}"
     low, high = comparison.ratio.low, comparison.ratio.high
     return f"{comparison.ratio.estimate:.2f} ({low:.2f}–{high:.2f}) {comparison.verdict}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from bench_rows import row
 
@@ -32,6 +33,24 @@ def test_a_difference_inside_the_noise_is_a_tie() -> None:
 def test_a_difference_below_two_percent_is_a_tie_however_sure() -> None:
     assert compare(row("a", BASE), row("b", [base * 1.01 for base in BASE]), "latency").verdict == "tie"
     assert compare(row("a", BASE), row("b", [base * 1.05 for base in BASE]), "latency").verdict == "higher"
+
+
+@pytest.mark.parametrize("rounds", [4, 7])
+def test_of_equal_contenders_one_in_twenty_at_most_seems_different(rounds: int) -> None:
+    """A simulated null: noise of 10 % on both sides, where percentiles alone gave 15 to 19 % at four rounds."""
+    rng = np.random.default_rng(rounds)
+    noise = np.exp(0.1 * rng.standard_normal((400, 2, rounds)))
+    pairs = [(row("a", 0.01 * first), row("b", 0.01 * second)) for first, second in noise]
+    wrong = np.mean([compare(*pair, "latency").verdict in ("lower", "higher") for pair in pairs])
+    assert wrong < 0.075
+
+
+def test_one_round_has_a_ratio_and_no_interval() -> None:
+    found = compare(row("a", [0.010]), row("b", [0.020]), "latency")
+    assert found.verdict == "unclear"
+    assert found.ratio is not None
+    assert found.ratio.estimate == pytest.approx(2.0)
+    assert not found.ratio.known
 
 
 def test_too_few_rounds_give_no_verdict() -> None:

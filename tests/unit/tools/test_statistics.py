@@ -7,7 +7,14 @@ import pytest
 
 from omni_sdk.errors import InputError
 from omni_sdk.tools import statistics
-from omni_sdk.tools.statistics import Interval, bootstrap_interval, median, ratio_of_sums
+from omni_sdk.tools.statistics import (
+    Interval,
+    binomial_interval,
+    bootstrap_interval,
+    median,
+    ratio_of_sums,
+    student_quantile,
+)
 
 
 def test_the_same_rows_give_the_same_interval() -> None:
@@ -63,8 +70,67 @@ def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     assert bootstrap_interval(rows, resamples=100) == whole
 
 
-def test_one_row_is_a_point() -> None:
-    assert bootstrap_interval([4.0]) == Interval(4.0, 4.0, 4.0, 0.95)
+def test_one_row_says_nothing_of_the_spread() -> None:
+    assert bootstrap_interval([4.0]) == Interval(4.0, -np.inf, np.inf, 0.95)
+    assert bootstrap_interval([4.0], bounds=(1.0, 5.0)) == Interval(4.0, 1.0, 5.0, 0.95)
+    assert not bootstrap_interval([4.0]).known
+    assert bootstrap_interval([4.0, 5.0]).known
+
+
+@pytest.mark.parametrize("rows", [4, 7])
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_few_rows_keep_the_level(rows: int, level: float) -> None:
+    """Of 1,000 samples around zero, the share whose interval misses it: percentiles alone missed in 20 % at four."""
+    rng = np.random.default_rng(rows)
+    samples = rng.standard_normal((1000, rows))
+    intervals = [bootstrap_interval(sample, level=level, resamples=400) for sample in samples]
+    missed = np.mean([not i.low <= 0.0 <= i.high for i in intervals])
+    assert missed < (1.0 - level) + 0.02
+
+
+def test_rows_that_agree_leave_room_for_what_they_missed() -> None:
+    few, many = bootstrap_interval([4.0] * 3, bounds=(1.0, 5.0)), bootstrap_interval([4.0] * 40, bounds=(1.0, 5.0))
+    assert 1.0 < few.low < many.low < 4.0 < many.high < few.high < 5.0
+    # Three rows miss a share of 1 - 0.025 ** (1 / 3) one time in forty: were those all at the bound ...
+    assert few.high == pytest.approx(4.0 + (1 - 0.025 ** (1 / 3)))
+    assert bootstrap_interval([4.0] * 3) == Interval(4.0, 4.0, 4.0, 0.95)
+
+
+def test_what_is_widened_stays_within_the_bounds() -> None:
+    interval = bootstrap_interval([[0, 9], [0, 9], [5, 9]], ratio_of_sums, bounds=(0.0, 1.0))
+    assert interval.low == 0.0
+    assert interval.high <= 1.0
+    assert bootstrap_interval([[12, 9], [14, 9]], ratio_of_sums, bounds=(0.0, 1.0)).high > 1.5
+
+
+# From the tables of any textbook.
+@pytest.mark.parametrize(
+    ("freedom", "level", "expected"), [(1, 0.95, 12.706), (3, 0.95, 3.182), (3, 0.99, 5.841), (30, 0.95, 2.042)]
+)
+def test_quantiles_of_student(freedom: int, level: float, expected: float) -> None:
+    assert student_quantile(level, freedom) == pytest.approx(expected, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("right", "answers", "low", "high"),
+    [(0, 10, 0.0, 0.3085), (9, 10, 0.5550, 0.9975), (10, 10, 0.6915, 1.0), (50, 100, 0.3983, 0.6017)],
+)
+def test_the_exact_interval_of_a_share(right: int, answers: int, low: float, high: float) -> None:
+    interval = binomial_interval(right, answers)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert interval.estimate == right / answers
+
+
+def test_the_exact_interval_keeps_its_level() -> None:
+    counts = np.random.default_rng(6).binomial(12, 0.8, size=2000)
+    intervals = {int(count): binomial_interval(int(count), 12) for count in set(counts)}
+    assert np.mean([not intervals[int(c)].low <= 0.8 <= intervals[int(c)].high for c in counts]) < 0.05
+
+
+@pytest.mark.parametrize(("right", "answers"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_share_of_nothing_is_refused(right: int, answers: int) -> None:
+    with pytest.raises(InputError, match="a share of answers"):
+        binomial_interval(right, answers)
 
 
 def test_to_dict_names_the_figures() -> None:

@@ -13,10 +13,12 @@ from typing import Any
 from omni_sdk.errors import InputError
 from omni_sdk.tools.evaluate.listening.page import FORMAT
 from omni_sdk.tools.evaluate.listening.screening import Answers, screen
-from omni_sdk.tools.statistics import Interval, bootstrap_interval, ratio_of_sums
+from omni_sdk.tools.statistics import Interval, binomial_interval, bootstrap_interval, ratio_of_sums
 
 RATERS_FOR_CLUSTERS = 5
 """From so many raters on the interval is drawn over raters, whose own answers hang together; below, over answers."""
+SCALE = (1.0, 5.0)
+"""What a rating may be: raters who agree on four need not be followed by one who does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,10 @@ class ConditionMos:
 
 @dataclass(frozen=True, slots=True)
 class ConditionAbx:
-    """How often one condition was told from the reference; `p_value` is the chance to do so well by guessing."""
+    """How often one condition was told from the reference, with its exact interval (Clopper and Pearson).
+
+    `p_value` is the chance to do so well by guessing; like the interval it takes answers for independent.
+    """
 
     condition: str
     share_correct: Interval
@@ -156,10 +161,10 @@ def _abx(kept: Mapping[str, Answers], rejected: Mapping[str, str], key: Mapping[
     scores = []
     for condition, raters in by_condition.items():
         correct, count = int(sum(map(sum, raters.values()))), sum(map(len, raters.values()))
-        share = _interval(list(raters.values()))
+        share = binomial_interval(correct, count)
         scores.append(ConditionAbx(condition, share, correct, count, chance_of(correct, count)))
     scores.sort(key=lambda score: (-score.share_correct.estimate, score.condition))
-    return AbxReport("abx", key["reference"], tuple(scores), len(kept), dict(rejected), _unit(len(kept)))
+    return AbxReport("abx", key["reference"], tuple(scores), len(kept), dict(rejected), "answer")
 
 
 def _unit(raters: int) -> str:
@@ -168,8 +173,8 @@ def _unit(raters: int) -> str:
 
 def _interval(by_rater: Sequence[Sequence[float]]) -> Interval:
     if _unit(len(by_rater)) == "rater":
-        return bootstrap_interval([[sum(values), len(values)] for values in by_rater], ratio_of_sums)
-    return bootstrap_interval([value for values in by_rater for value in values])
+        return bootstrap_interval([[sum(values), len(values)] for values in by_rater], ratio_of_sums, bounds=SCALE)
+    return bootstrap_interval([value for values in by_rater for value in values], bounds=SCALE)
 
 
 def _read(path: Path) -> dict[str, Any]:
