@@ -3,15 +3,18 @@
 A load is estimated from the model's size. A run is known from its first time at a shape, when the growth of the
 process's private memory is measured; at a shape not yet seen it is scaled from the largest one that was, by the number
 of input elements, and the first run of all is let through. ORT's arena keeps what it grew to, so a run only adds what
-it needs beyond what runs before it, and those beside it, have made the arena reach.
+it needs beyond what runs before it, and those beside it, have made the arena reach. A run that failed, was ended, or
+had a load or other runs beside it teaches nothing of what it needs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from omni_sdk import memory
 from omni_sdk.errors import MemoryBudgetError
@@ -102,29 +105,82 @@ def require(parts: Mapping[str, int], limit: int | None, where: str) -> None:
         raise MemoryBudgetError(
             f"Expected at most {human(limit)}, got {human(total)} = {shown} - at {where}",
             hint="raise memory_limit, take shorter inputs (max_chunk), or let go of results and caches",
+            parts=parts,
         )
 
 
+class Turns(Protocol):
+    """Who lets runs wait for room: a host. All of it is called with `lock` held, where runs are counted."""
+
+    lock: threading.Condition
+
+    def wait(self, refusal: MemoryBudgetError, began: float) -> None:
+        """Returns when something changed, or raises `refusal` where that is in vain or took too long.
+
+        `began` is the `time.monotonic` at which the run first asked.
+        """
+
+    def tell(self) -> None:
+        """A run is over: whoever waits looks again."""
+
+
+class AtOnce:
+    """Nobody waits: a run that does not fit is refused at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition()
+
+    def wait(self, refusal: MemoryBudgetError, began: float) -> None:
+        """Raises the refusal."""
+        raise refusal
+
+    def tell(self) -> None:
+        """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a run takes of an arena; `measured` where the arena grew for it, else it is no more than was there."""
+
+    bytes: int
+    elements: int
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run under way: what it was expected to need, and the arena it found where it is to be measured."""
+
+    need: int
+    found: int | None
+
+
 class RunBudget:
-    """What runs of one model have taken and may take.
+    """What runs of one model, or of several in one budget, have taken and may take.
 
     Parameters
     ----------
     limit : int or None
-        Bytes for the model as a whole; None admits every run, and measures all the same.
+        Bytes for all of it; None admits every run, and measures all the same.
     held : callable
-        What the model holds apart from its arena, by part.
+        What is held apart from arenas, by part.
     where : str
         The model, for errors.
     measure : callable
         Private bytes of the process.
     relieve : callable, optional
         Told the bytes that a run needs and that are not left, before it is refused; may make room.
+    apart : bool, default False
+        Whether each model has an arena of its own; otherwise they share one.
+    within : RunBudget, optional
+        A larger budget that every run must fit as well, with the same `turns`.
+    turns : Turns, optional
+        Who waits for room, and how; default: nobody.
 
     Attributes
     ----------
-    arena : int
-        Bytes that ORT keeps for runs, as far as they were measured.
+    peak : int
+        The most that was held at once, in bytes, as far as it was noted.
     shrink_next : bool
         Set where something was freed into the arena: the next run is to give it back.
     """
@@ -136,17 +192,71 @@ class RunBudget:
         where: str,
         measure: Callable[[], int] = memory.private,
         relieve: Callable[[int], None] | None = None,
+        *,
+        apart: bool = False,
+        within: RunBudget | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.limit = limit
-        self.arena = 0
-        self.shrink_next = False
+        self.peak = 0
         self._relieve = relieve
         self._held = held
         self._where = where
         self._measure = measure
-        self._needs: dict[tuple[str, ShapeSet], tuple[int, int]] = {}
-        self._running: list[int] = []
-        self._lock = threading.Lock()
+        self._apart = apart
+        self._within = within
+        self._turns = turns or AtOnce()
+        self._arenas: dict[str, int] = {}
+        self._needs: dict[tuple[str, ShapeSet], _Need] = {}
+        self._running: dict[str, list[_Run]] = {}
+        self._shrink_next = False
+        self._loads = 0
+        self._begun = 0
+
+    @property
+    def arena(self) -> int:
+        """Bytes that ORT keeps for runs, as far as they were measured."""
+        return sum(self._arenas.values())
+
+    @property
+    def running(self) -> int:
+        """Runs under way."""
+        return sum(map(len, self._running.values()))
+
+    @property
+    def shrink_next(self) -> bool:
+        return self._shrink_next or (self._within is not None and self._within.shrink_next)
+
+    @shrink_next.setter
+    def shrink_next(self, wanted: bool) -> None:
+        self._shrink_next = wanted
+        if self._within is not None:
+            self._within.shrink_next = wanted
+
+    @property
+    def used(self) -> int:
+        """Bytes of all that is held, arenas among them."""
+        return sum(self._held().values()) + self.arena
+
+    def note(self) -> None:
+        """Something was taken: `peak` is to know."""
+        self.peak = max(self.peak, self.used)
+
+    def arena_of(self, model: str) -> int:
+        """Bytes of the arena in which this model runs."""
+        return self._arenas.get(self._key(model), 0)
+
+    def given_back(self, model: str) -> None:
+        """The arena in which this model runs was given back; what was known by its size alone is known no more."""
+        key = self._key(model)
+        self._arenas.pop(key, None)
+        for shape in [shape for shape, need in self._needs.items() if self._key(shape[0]) == key and not need.measured]:
+            del self._needs[shape]
+
+    def loading(self, change: int) -> None:
+        """So many loads more are under way: what the process grows by meanwhile is not a run's."""
+        self._loads += change
+        self._begun += 1
 
     @contextlib.contextmanager
     def admitted(self, shapes: ShapeSet, *, model: str = "", keep: bool = True) -> Iterator[None]:
@@ -166,50 +276,92 @@ class RunBudget:
         MemoryBudgetError
             Before anything is taken.
         """
-        with self._lock:
-            known = self._needs.get((model, shapes))
-            need = self.expected(shapes, model)
-            reach = max(self.arena, sum(self._running) + need)
-            self._require(reach - self.arena, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
-            alone = not self._running
-            self._running.append(need)
-            before = self._measure() if known is None and alone else None
-            self.arena = reach if known is not None else self.arena
+        levels = [self] if self._within is None else [self, self._within]
+        with self._turns.lock:
+            self._wait_for_room(levels, shapes, model)
+            runs = [level._begin(shapes, model) for level in levels]
+            before = self._measure() if any(run.found is not None for run in runs) else 0
+            begun = [level._begun for level in levels]
+            levels[-1].note()
+        succeeded = False
         try:
             yield
+            succeeded = True
         finally:
-            with self._lock:
-                self._running.remove(need)
-                if before is not None:
-                    self._learn(shapes, model, max(0, self._measure() - before))
-                if not keep and not self._running:
-                    self.arena = 0
+            with self._turns.lock:
+                growth = max(0, self._measure() - before) if any(run.found is not None for run in runs) else 0
+                for level, run, then in zip(levels, runs, begun, strict=True):
+                    level._running[level._key(model)].remove(run)
+                    if run.found is not None and not level._loads:
+                        level._learn(shapes, model, run.found, growth, succeeded and level._begun == then)
+                    level.note()
+                    if not keep and not level._running[level._key(model)]:
+                        level.given_back(model)
+                self._turns.tell()
 
     def expected(self, shapes: ShapeSet, model: str = "") -> int:
         """Bytes of arena that a run at these shapes needs, as far as is known; 0 before a model's first run."""
         if (model, shapes) in self._needs:
-            return self._needs[model, shapes][0]
+            return self._needs[model, shapes].bytes
         known = [need for (owner, _), need in self._needs.items() if owner == model]
         if not known:
             return 0
-        need, elements = max(known, key=lambda pair: pair[1])
-        return int(need * _elements(shapes) / max(1, elements))
+        largest = max(known, key=lambda need: need.elements)
+        return int(largest.bytes * _elements(shapes) / max(1, largest.elements))
 
-    def _require(self, more: int, where: str) -> None:
+    def _wait_for_room(self, levels: list[RunBudget], shapes: ShapeSet, model: str) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                for level in levels:
+                    level._require(shapes, model)
+            except MemoryBudgetError as refusal:
+                if level is not levels[-1] and not level.running:
+                    raise  # the model's own limit, and no run of its own that would end
+                self._turns.wait(refusal, began)
+            else:
+                return
+
+    def _begin(self, shapes: ShapeSet, model: str) -> _Run:
+        known, quiet = (model, shapes) in self._needs, not self.running and not self._loads
+        run = _Run(self.expected(shapes, model), None if known or not quiet else self.arena_of(model))
+        if run.found is None:
+            self._arenas[self._key(model)] = self._reach(run.need, model)
+        self._running.setdefault(self._key(model), []).append(run)
+        self._begun += 1
+        return run
+
+    def _key(self, model: str) -> str:
+        """Which arena a model runs in."""
+        return model if self._apart else ""
+
+    def _reach(self, need: int, model: str) -> int:
+        beside = sum(run.need for run in self._running.get(self._key(model), ()))
+        return max(self.arena_of(model), beside + need)
+
+    def _require(self, shapes: ShapeSet, model: str) -> None:
         if self.limit is None:
             return
-        parts = {**self._held(), "arena": self.arena, "this run": more}
+        parts, more = self._parts(shapes, model)
         if self._relieve is not None and not fits(parts, self.limit):
             self._relieve(more)
-            parts = {**self._held(), "arena": self.arena, "this run": more}
-        require(parts, self.limit, where)
+            parts, _ = self._parts(shapes, model)
+        require(parts, self.limit, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
 
-    def _learn(self, shapes: ShapeSet, model: str, growth: int) -> None:
-        """A run that made the arena grow needs what it then reached; one that did not, no more than was there."""
-        reached = self.arena + growth
-        need = reached if growth else min(self.arena, self.expected(shapes, model) or self.arena)
-        self._needs[model, shapes] = (need, _elements(shapes))
-        self.arena = reached
+    def _parts(self, shapes: ShapeSet, model: str) -> tuple[dict[str, int], int]:
+        more = self._reach(self.expected(shapes, model), model) - self.arena_of(model)
+        return {**self._held(), "arena": self.arena, "this run": more}, more
+
+    def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, exact: bool) -> None:
+        """A run that made the arena grow needs what it then reached; one that did not, no more than was there.
+
+        One that failed, or that others ran beside, tells how far the arena grew and not what it needs itself.
+        """
+        reached = found + growth
+        if exact:
+            need = reached if growth else min(found, self.expected(shapes, model) or found)
+            self._needs[model, shapes] = _Need(need, _elements(shapes), bool(growth))
+        self._arenas[self._key(model)] = max(self.arena_of(model), reached)
 
 
 def _elements(shapes: ShapeSet) -> int:

@@ -1,11 +1,15 @@
 """What can go wrong, one class a cause.
 
-Two trees under `OmniError`: *used wrongly* (these also inherit `ValueError` and its like, so callers who know
-nothing of us still catch them) and `InternalError`, which is our bug. Every message follows one grammar:
-*Expected what, got what - at which input, option or file*, with a remedy on a line of its own where there is one.
+Everything under `OmniError` but `InternalError`, which is our bug, has its cause outside this package. Where Python has
+a class of its own for the cause, ours inherits it, so that callers who know nothing of us still catch it: `InputError`
+and `SettingsError` are `ValueError`s, `MemoryBudgetError` is a `MemoryError`. The others inherit none. Every message
+follows one grammar: *Expected what, got what - at which input, option or file*, with a remedy on a line of its own
+where there is one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class OmniError(Exception):
@@ -49,7 +53,19 @@ class BundleError(OmniError):
 
 
 class MemoryBudgetError(OmniError, MemoryError):
-    """What was asked for cannot fit the memory budget. Carries the sum, part by part."""
+    """What was asked for cannot fit the memory budget.
+
+    Parameters
+    ----------
+    message, hint
+        As for `OmniError`.
+    parts : mapping of str to int, optional
+        The sum, part by part, in bytes: what is held already and what was asked for.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, parts: Mapping[str, int] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.parts = dict(parts or {})
 
 
 class ClosedError(OmniError):

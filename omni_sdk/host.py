@@ -1,36 +1,31 @@
 """Host: several models in one process under one memory budget, on one thread pool and one arena.
 
 A model takes its place in the budget before it is loaded, with what the load is estimated to take. Where there is no
-room, the least recently used model that neither runs nor is pinned is put away. Requests are served in the order they
-came in: one that waits for room goes before those behind it, so a busy pair of models cannot starve a third.
-
-Why nothing deadlocks: only a request that waits for room blocks others, and what it waits for are runs under way.
-Those end by themselves unless their thread waits here as well, holding one model and asking for another. A thread that
-holds a model is therefore let past the queue, and where every holder waits, the last to come is refused.
+room, idle arenas are given back, then the least recently used model that neither runs nor is pinned is put away; where
+that is not enough, the request waits (`omni_sdk.turns`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from typing import NoReturn
 
 from omni_sdk import budget, compiled, forking, memory
 from omni_sdk import session as sessions
 from omni_sdk.awaiting import AwaitedCalls
 from omni_sdk.binding import Interrupt
-from omni_sdk.budget import RunBudget
 from omni_sdk.compiled import CacheDir
-from omni_sdk.errors import ClosedError, InputError, MemoryBudgetError
+from omni_sdk.errors import ClosedError, InputError, MemoryBudgetError, SettingsError
 from omni_sdk.hosted import HostedModel
 from omni_sdk.memory import human
 from omni_sdk.model import Model
-from omni_sdk.places import HostStats, Place, stats_of
-from omni_sdk.settings import Settings
+from omni_sdk.places import HostStats, Place, Places, stats_of
+from omni_sdk.settings import Settings, settings_of
 from omni_sdk.source import Source
 
 DEFAULT_WAIT_SECONDS = 60.0
@@ -43,13 +38,13 @@ class Host:
     ----------
     memory_budget : int or str, default "60%"
         Bytes, `"2 GiB"`, or a share of what the device has, for all models together.
-    settings : Settings, optional
-        For models that are added without their own. Their thread counts size the shared pool; the first host of a
-        process decides.
+    settings : Settings or str, optional
+        Settings or a preset's name, for models that are added without their own. Their thread counts size the shared
+        pool; the first host of a process decides.
     cache_dir : path or None, optional
         As for `omni_sdk.load`.
     wait : float or None, default 60
-        Seconds that a request waits for room: 0 fails at once, None waits as long as it takes.
+        Seconds that a request, a load or a run, waits for room: 0 fails at once, None waits as long as it takes.
     shared_threads : bool, default True
         Run all models on ORT's process-wide thread pool and arena. Once a process has them, ORT refuses sessions with
         threads of their own: this package's use the pool from then on, and code that makes `InferenceSession`s itself
@@ -58,31 +53,25 @@ class Host:
     Raises
     ------
     SettingsError
-        When the budget is none.
+        When the budget, the settings or the seconds are none.
     """
 
     def __init__(
         self,
         memory_budget: int | str = "60%",
         *,
-        settings: Settings | None = None,
+        settings: Settings | str | None = None,
         cache_dir: CacheDir = ...,
         wait: float | None = DEFAULT_WAIT_SECONDS,
         shared_threads: bool = True,
     ) -> None:
         self.memory_budget = memory.parse(memory_budget, where="Host(memory_budget)")
-        self._settings = (settings or Settings()).replace(shared_threads=shared_threads)
+        self._settings = settings_of(settings).replace(shared_threads=shared_threads)
         self._cache_dir = cache_dir
-        self._wait_seconds = wait
-        self._places: dict[str, Place] = {}
-        self._changed = threading.Condition()
-        self._queue: deque[object] = deque()
-        self._waiting: set[int] = set()
-        self._clock = 0
-        self._peak = 0
+        self._places = Places(self.memory_budget, not shared_threads, _seconds(wait))
+        self._turns = self._places.turns
         self._closed: str | None = None
         self.calls = AwaitedCalls(self._settings.async_workers)
-        self._runs = RunBudget(self.memory_budget, self._held, "host", relieve=self._relieve)
         if shared_threads:
             sessions.share_threads(self._settings)
         forking.watch(self)
@@ -93,7 +82,7 @@ class Host:
         source: str | os.PathLike[str] | bytes,
         *,
         pinned: bool = False,
-        settings: Settings | None = None,
+        settings: Settings | str | None = None,
     ) -> None:
         """Make a model known; it is loaded when it is first used, a pinned one now.
 
@@ -105,8 +94,8 @@ class Host:
             As for `omni_sdk.load`.
         pinned : bool, default False
             Never put away.
-        settings : Settings, optional
-            Default: the host's.
+        settings : Settings or str, optional
+            Settings or a preset's name; default: the host's.
 
         Raises
         ------
@@ -118,12 +107,13 @@ class Host:
             As `omni_sdk.load` does.
         """
         opened = Source(source)
-        settings = (settings or self._settings).replace(shared_threads=self._settings.shared_threads)
+        settings = settings_of(self._settings if settings is None else settings)
+        settings = settings.replace(shared_threads=self._settings.shared_threads)
         mapped = compiled.serves(opened, settings, self._cache_dir)
         parts = budget.load_parts(
             opened.size, mapped=mapped, prepacking=settings.prepacking, cache_bytes=settings.cache_bytes
         )
-        with self._changed:
+        with self._turns.lock:
             self._check_open()
             if name in self._places:
                 raise InputError(f"Expected a name not in use, got {name!r} - at Host.add")
@@ -135,13 +125,13 @@ class Host:
                 with self.using(name):
                     pass
             except BaseException:
-                with self._changed:
+                with self._turns.lock:
                     del self._places[name]
                 raise
 
     def __getitem__(self, name: str) -> Model:
         """The model of this name: it may be put away between calls, and is loaded again by the next one."""
-        with self._changed:
+        with self._turns.lock:
             place = self._place(name)
         return HostedModel(self, place.name)
 
@@ -155,8 +145,10 @@ class Host:
         return len(self._places)
 
     @contextlib.contextmanager
-    def using(self, name: str) -> Iterator[Model]:
+    def using(self, name: str, interrupt: Interrupt | None = None) -> Iterator[Model]:
         """The model itself, loaded, and not put away as long as the context lasts.
+
+        Firing the interrupt ends this thread's waits for room, in the context as well, with a `CancelledError`.
 
         Raises
         ------
@@ -165,57 +157,48 @@ class Host:
         ClosedError
             When the host is closed.
         """
-        model = self.hold(name)
+        model = self.hold(name, interrupt)
         try:
             yield model
         finally:
             self.let_go(name, threading.get_ident())
 
     def hold(self, name: str, interrupt: Interrupt | None = None) -> Model:
-        """As entering `using`; `let_go` must follow. Firing the interrupt ends the wait with a `CancelledError`."""
-        me = threading.get_ident()
-        if interrupt is not None:
-            interrupt.told.add_done_callback(lambda told: self._wake())
-        with self._changed:
+        """As entering `using`; `let_go` must follow."""
+        with self._turns.lock:
             place = self._place(name)
-            ticket = object()
-            self._queue.append(ticket)
+            ticket = self._turns.join(interrupt)
             try:
-                found = self._take_turn(place, ticket, me, interrupt)
+                found = self._take_turn(place, ticket)
             finally:
-                self._queue.remove(ticket)
-                self._changed.notify_all()
-        return found if found is not None else self._load(place, me)
+                self._turns.leave(ticket)
+        return found if found is not None else self._load(place)
 
     def let_go(self, name: str, holder: int) -> None:
         """The end of what `hold` began on the thread `holder`."""
-        with self._changed:
+        with self._turns.lock:
             self._places[name].holders.remove(holder)
-            self._changed.notify_all()
+            self._turns.forget(holder)
 
     def stats(self) -> HostStats:
         """What the host holds now."""
-        with self._changed:
+        with self._turns.lock:
             models = {place.name: stats_of(place) for place in self._places.values()}
-            return HostStats(self.memory_budget, self._in_use(), self._peak, len(self._waiting), models)
+            runs = self._places.runs
+            return HostStats(self.memory_budget, runs.used, runs.peak, len(self._turns.waiting), models)
 
     def close(self) -> None:
         """Close every model; runs under way finish. Closing twice is fine."""
         self.calls.close()
-        with self._changed:
+        with self._turns.lock:
             self._closed = self._closed or "closed"
-            for place in self._places.values():
-                if place.model is not None:
-                    place.model.close()
-                    place.model = None
-            self._changed.notify_all()
+            self._places.close()
+            self._turns.tell()
 
     def disown(self) -> None:
         """In a forked child: closed, and nobody waits for it. See `omni_sdk.forking`."""
         self._closed = "the parent process's: make one in the forked child"
-        self._changed = threading.Condition()  # another thread may have held it at the fork
-        self._queue.clear()
-        self._waiting.clear()
+        self._turns.after_fork()
 
     def __enter__(self) -> Host:
         return self
@@ -225,95 +208,42 @@ class Host:
 
     def __repr__(self) -> str:
         loaded = sum(place.model is not None for place in self._places.values())
-        return f"<Host: {loaded} of {len(self)} models loaded, {human(self._in_use())} of {human(self.memory_budget)}>"
+        used = human(self._places.runs.used)
+        return f"<Host: {loaded} of {len(self)} models loaded, {used} of {human(self.memory_budget)}>"
 
-    def _take_turn(self, place: Place, ticket: object, me: int, interrupt: Interrupt | None) -> Model | None:
+    def _take_turn(self, place: Place, ticket: object) -> Model | None:
         """Wait for the turn and for room; the model, or None where the caller is to load it now."""
-        deadline = None if self._wait_seconds is None else time.monotonic() + self._wait_seconds
+        began = time.monotonic()
         while True:
             self._check_open()
-            if interrupt is not None and interrupt.fired:
-                raise CancelledError
-            first = self._queue[0] is ticket or any(me in other.holders for other in self._places.values())
+            self._turns.check_interrupt()
+            first = self._turns.is_first(ticket)
             if first and place.model is not None:
-                self._use(place, me)
+                self._places.use(place, threading.get_ident())
                 return place.model
-            if first and not place.loading and self._make_room(place.bytes):
+            if first and not place.loading and self._places.make_room(place.bytes):
                 place.loading = True
-                self._peak = max(self._peak, self._in_use())
+                self._places.runs.loading(+1)
+                self._places.runs.note()
                 return None
-            self._wait(place, me, deadline, first)
+            self._turns.wait_for_change(began, lambda why: self._refuse(place, why), first=first)
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def _wait(self, place: Place, me: int, deadline: float | None, first: bool) -> None:
-        self._waiting.add(me)
-        try:
-            others = self._places.values()
-            holders = {holder for other in others for holder in other.holders}
-            if first and holders <= self._waiting and not any(other.loading for other in others):
-                self._refuse(place, "every model in use is held by a request that waits for room itself")
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                self._refuse(place, f"no room came free within {self._wait_seconds:g} s")
-            self._changed.wait(left)
-        finally:
-            self._waiting.discard(me)
-
-    def _load(self, place: Place, me: int) -> Model:
+    def _load(self, place: Place) -> Model:
         model = None
         try:
             model = Model(place.source, place.settings, cache_dir=self._cache_dir)
-            model.join(self._runs, place.name)
         finally:
-            with self._changed:
+            with self._turns.lock:
                 place.loading = False
+                self._places.runs.loading(-1)
                 if model is not None and self._closed is None:
-                    place.model = model
-                    place.loads += 1
-                    self._use(place, me)
-                self._changed.notify_all()
+                    self._places.join(place, model)
+                    self._places.use(place, threading.get_ident())
+                self._turns.tell()
         if self._closed is not None:
             model.close()
         self._check_open()
         return model
-
-    def _use(self, place: Place, me: int) -> None:
-        self._clock += 1
-        place.used_at = self._clock
-        place.holders.append(me)
-
-    def _make_room(self, need: int) -> bool:
-        """Put models away until `need` bytes fit; none is where that would not suffice."""
-        idle = [place for place in self._places.values() if place.model and not place.pinned and not place.holders]
-        missing = self._in_use() + need - self.memory_budget
-        if missing > sum(place.bytes for place in idle):
-            return False
-        for place in sorted(idle, key=lambda place: place.used_at):
-            if missing <= 0:
-                break
-            assert place.model is not None
-            place.model.close()
-            place.model = None
-            place.put_away += 1
-            missing -= place.bytes
-            self._runs.shrink_next = True
-        return True
-
-    def _relieve(self, need: int) -> None:
-        """A run needs more than is left: idle models make room for it."""
-        with self._changed:
-            self._make_room(need)
-
-    def _held(self) -> dict[str, int]:
-        with self._changed:
-            return {place.name: place.bytes for place in self._places.values() if place.model or place.loading}
-
-    def _in_use(self) -> int:
-        held = sum(place.bytes for place in self._places.values() if place.model or place.loading)
-        return held + self._runs.arena
 
     def _place(self, name: str) -> Place:
         self._check_open()
@@ -326,10 +256,21 @@ class Host:
         if self._closed is not None:
             raise ClosedError(f"Expected an open host, got one that is {self._closed} - at Host")
 
-    def _refuse(self, place: Place, why: str) -> None:
-        held = ", ".join(f"{name} {human(size)}" for name, size in self._held().items()) or "nothing"
+    def _refuse(self, place: Place, why: str) -> NoReturn:
+        parts = {**self._places.held(), "arena": self._places.runs.arena}
+        held = ", ".join(f"{name} {human(size)}" for name, size in parts.items() if size) or "nothing"
         raise MemoryBudgetError(
             f"Expected room for {human(place.bytes)} within {human(self.memory_budget)}, got none: {why}"
-            f" (loaded: {held}; arena {human(self._runs.arena)}) - at {place.name!r} of the host",
+            f" (held: {held}) - at {place.name!r} of the host",
             hint="raise memory_budget, pin fewer models, or end streams that hold one",
+            parts={**parts, "this load": place.bytes},
         )
+
+
+def _seconds(wait: object) -> float | None:
+    """Seconds to wait; None for as long as it takes."""
+    if wait is None or wait == math.inf:
+        return None
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not wait >= 0:
+        raise SettingsError(f"Expected seconds, 0 or more, or None, got {wait!r} - at Host(wait)")
+    return min(float(wait), threading.TIMEOUT_MAX)

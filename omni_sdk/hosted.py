@@ -6,6 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ class Keeper(Protocol):
 
     calls: AwaitedCalls
 
+    def using(self, name: str, interrupt: Interrupt | None = None) -> AbstractContextManager[Model]: ...
+
     def hold(self, name: str, interrupt: Interrupt | None = None) -> Model: ...
 
     def let_go(self, name: str, holder: int) -> None: ...
@@ -40,13 +43,8 @@ class HostedModel(Model):
         self._keeper = keeper
         self._hosted_name = name
 
-    @contextlib.contextmanager
-    def _model(self, interrupt: Interrupt | None = None) -> Iterator[Model]:
-        model = self._keeper.hold(self._hosted_name, interrupt)
-        try:
-            yield model
-        finally:
-            self._keeper.let_go(self._hosted_name, threading.get_ident())
+    def _model(self, interrupt: Interrupt | None = None) -> AbstractContextManager[Model]:
+        return self._keeper.using(self._hosted_name, interrupt)
 
     def __getattr__(self, name: str) -> Any:
         # What is not a call of its own below (specs, settings) is read off the model.

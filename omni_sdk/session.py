@@ -10,6 +10,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import onnxruntime as ort
 from xxhash import xxh3_128_hexdigest
 
@@ -258,6 +259,31 @@ def memory_of(session: ort.InferenceSession) -> str:
     """Where the first provider of a session computes, as ONNX Runtime names it for bindings: `"cpu"` or `"cuda"`."""
     first = session.get_providers()[0]
     return providers.FACTS[first].memory if first in providers.FACTS else "cpu"
+
+
+def give_back_arena(session: ort.InferenceSession, inputs: tuple[TensorSpec, ...]) -> bool:
+    """Gives the memory that a session's arena keeps back to the system; whether it could.
+
+    ONNX Runtime does so at the end of a run only. One that is ended before it begins computes nothing; its inputs are
+    zeros of the least sizes.
+    """
+    options = ort.RunOptions()
+    options.terminate = True
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    if any(spec.element is None for spec in inputs):
+        return False
+    try:
+        feeds = {
+            spec.name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                np.zeros([size if isinstance(size, int) else 0 for size in spec.shape], spec.dtype), spec.element.onnx
+            )
+            for spec in inputs
+            if spec.element is not None
+        }
+        session.run_with_ort_values(None, feeds, options)
+    except Exception as error:
+        return "terminate flag" in str(error)
+    return True
 
 
 def ort_version() -> str:

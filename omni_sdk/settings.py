@@ -333,6 +333,13 @@ def _ultra() -> Settings:
 PRESETS = {"baseline": _baseline, "ultra": _ultra, "balanced": Settings}
 
 
+def settings_of(settings: Settings | str | None) -> Settings:
+    """Settings as they are, or a preset by its name; `balanced` for None."""
+    if isinstance(settings, Settings):
+        return settings
+    return Settings.preset("balanced" if settings is None else settings)  # type: ignore[arg-type]
+
+
 def _listed(providers: object) -> tuple[Any, ...]:
     if isinstance(providers, str):
         return (providers,)

@@ -25,7 +25,7 @@ ROOMS = [
     "strict", "folders", "files", "manifest", "bundle", "stamps", "graph_scan", "source",
     "ranges", "specs", "feeds", "session", "digests", "entries", "mapped", "budget", "compiled", "profiles",
     "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "stream", "device_stream", "window",
-    "chunked", "warmup", "explain", "caller", "model", "places", "hosted", "host", "__init__", "smoke",
+    "chunked", "warmup", "explain", "caller", "model", "turns", "places", "hosted", "host", "__init__", "smoke",
 ]  # fmt: skip
 TOUCH_ORT = {"session", "binding", "settings", "smoke"}
 LIBRARIES = {"numpy", "xxhash", "psutil", "platformdirs", "onnxruntime", "tomli"}

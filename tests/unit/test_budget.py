@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import numpy as np
@@ -41,6 +42,8 @@ def test_a_sum_beyond_the_limit_is_told_part_by_part():
     for word in ("weights copied 800.0 MiB", "prepacked weights 600.0 MiB", "result cache 10.0 MiB", "load of m.onnx"):
         assert word in str(raised.value)
     assert isinstance(raised.value, MemoryError)
+    assert raised.value.parts == parts
+    assert pickle.loads(pickle.dumps(raised.value)).parts == parts
 
 
 def test_mapped_weights_take_less_than_copied_ones():
@@ -101,7 +104,72 @@ def test_a_failed_run_leaves_the_sum_as_it_was():
     budget = RunBudget(100, dict, "m", lambda: 0)
     with pytest.raises(ZeroDivisionError), budget.admitted(((1,),)):
         raise ZeroDivisionError
-    assert budget._running == []
+    assert budget.running == 0
+
+
+def test_a_failed_run_teaches_nothing_but_what_the_arena_grew_by():
+    process = Process()
+    budget = RunBudget(40 * MIB, dict, "m", process)
+    with pytest.raises(TimeoutError), budget.admitted(((10,),)):
+        process.bytes += 5 * MIB
+        raise TimeoutError
+    assert (budget.expected(((10,),)), budget.arena) == (0, 5 * MIB)
+    run(budget, process, 10, takes=30 * MIB)
+    assert (budget.expected(((10,),)), budget.arena) == (35 * MIB, 35 * MIB)
+    with pytest.raises(MemoryBudgetError):
+        run(budget, process, 20)
+
+
+def test_what_grew_beside_others_is_no_ones_need():
+    process = Process()
+    budget = RunBudget(None, dict, "m", process)
+    with budget.admitted(((10,),)):
+        run(budget, process, 20, takes=30 * MIB)
+    assert (budget.expected(((10,),)), budget.arena) == (0, 30 * MIB)
+    budget.loading(+1)
+    run(budget, process, 10, takes=500 * MIB)
+    budget.loading(-1)
+    assert (budget.expected(((10,),)), budget.arena) == (0, 30 * MIB)
+
+
+def test_what_was_known_by_the_arenas_size_alone_goes_with_it():
+    process = Process()
+    budget = RunBudget(None, dict, "m", process)
+    with budget.admitted(((10,),)):
+        run(budget, process, 20, takes=30 * MIB)
+    run(budget, process, 10)
+    assert budget.expected(((10,),)) == 30 * MIB
+    budget.given_back("")
+    assert (budget.expected(((10,),)), budget.arena) == (0, 0)
+
+
+@pytest.mark.parametrize(("apart", "arena"), [(True, 80 * MIB), (False, 50 * MIB)])
+def test_models_share_an_arena_or_have_their_own(apart, arena):
+    process = Process()
+    budget = RunBudget(None, dict, "host", process, apart=apart)
+    for name, takes in (("a", 50 * MIB), ("b", 30 * MIB if apart else 0)):
+        with budget.admitted(((1,),), model=name):
+            process.bytes += takes
+    assert (budget.arena, budget.peak) == (arena, arena)
+    budget.given_back("a")
+    assert budget.arena == (30 * MIB if apart else 0)
+
+
+@pytest.mark.parametrize(("own", "host"), [(40 * MIB, 1000 * MIB), (None, 40 * MIB)])
+def test_a_run_must_fit_its_models_limit_and_the_hosts(own, host):
+    process = Process()
+    outer = RunBudget(host, dict, "host", process)
+    inner = RunBudget(own, dict, "m", process, within=outer)
+    with inner.admitted(((1,),), model="m"):
+        process.bytes += 30 * MIB
+    assert inner.arena == outer.arena == 30 * MIB
+    with pytest.raises(MemoryBudgetError), inner.admitted(((2,),), model="m"):
+        raise AssertionError("not to be reached")
+    assert outer.running == inner.running == 0
+    outer.shrink_next = True
+    assert inner.shrink_next
+    inner.shrink_next = False
+    assert not outer.shrink_next
 
 
 def grower(rows=None):
