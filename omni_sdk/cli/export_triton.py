@@ -30,6 +30,7 @@ def triton(
 ) -> None:  # fmt: skip
     """BUNDLE as a model of the Triton model repository DIR, with its configuration."""
     from omni_sdk.bundle import Bundle
+    from omni_sdk.source import Source
     from omni_sdk.tools.scale import export_triton
 
     place = export_triton(
@@ -43,5 +44,6 @@ def triton(
         repository=repository,
     )
     states = len(Bundle.open(bundle).manifest.state)
-    form = f"sequences with {states} states" if states else "single requests, responses cached"
+    cached = "not cached: the model draws at random" if Source(bundle).is_random else "cached"
+    form = f"sequences with {states} states" if states else f"single requests, responses {cached}"
     console.print(f"[bold]{escape(str(place))}[/]: {form}", soft_wrap=True)

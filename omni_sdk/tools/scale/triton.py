@@ -1,9 +1,10 @@
 """A model repository for the Triton Inference Server, from a bundle.
 
-Triton's ONNX Runtime backend loads `NAME/1/model.onnx` and what lies beside it; `NAME/config.pbtxt` tells the rest. A
+Triton's ONNX Runtime backend loads the graph from `NAME/1/` and its weights from beside it; `NAME/config.pbtxt` tells
+the rest. Files keep their names, since the graph names its weights, and stand there as they do around the graph. A
 bundle with carried state becomes a model with implicit state: Triton keeps the state of each sequence and feeds it to
 the next request of the same `sequence_id`, zeros at its start. Other bundles may have their responses cached; a
-sequence's may not, since equal requests have other answers there.
+sequence's may not, since equal requests have other answers there, nor may those of random operators.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import omni_sdk
 from omni_sdk.bundle import Bundle
 from omni_sdk.errors import BundleError, InputError
 from omni_sdk.model import load
 from omni_sdk.settings import Settings
+from omni_sdk.source import Source
 from omni_sdk.specs import TensorSpec
 from omni_sdk.tools.scale.datatypes import datatype_of
 from omni_sdk.tools.scale.pbtxt import Value, Word, render
@@ -72,21 +74,25 @@ def export_triton(
     Raises
     ------
     BundleError
-        When the bundle is not whole, or the model's folder exists or cannot be written.
+        When the bundle is not whole or replaced meanwhile, or the model's folder exists or cannot be written.
     InputError
-        When a warm-up shape does not fit, or is missing for an input with a symbolic dimension.
+        When the name is none of a folder, or a warm-up shape does not fit, or is missing for an input with a symbolic
+        dimension.
     ModelError
         When a tensor has a type that Triton has no name for.
     """
     opened = Bundle.open(bundle)
-    name = name or opened.path.name
+    name = name or opened.path.resolve().name
+    if name in (".", "..") or {"/", "\\", "\0"} & set(name):
+        raise InputError(f"Expected the name of a folder, got {name!r} - at name")
     place = Path(folder) / name
     with load(bundle, Settings(intra_op_num_threads=1), cache_dir=None) as model:
         specs = model.inputs, model.outputs
     library = f"{repository or Path(folder).resolve()}/{name}/1/{OPERATORS}" if opened.manifest.operators else None
     config = configuration(
         name, *specs, state=opened.manifest.state, warmup=warmup, threads=threads, instances=instances,
-        sequences=sequences, library=library,
+        sequences=sequences, library=library, graph=opened.graph_path.name,
+        cached=not Source(opened.graph_path).is_random,
     )  # fmt: skip
     if place.exists():
         raise BundleError(f"Expected a new folder for the model, got one that exists - at {place}")
@@ -94,6 +100,8 @@ def export_triton(
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".omni-") as draft:
             _write(opened, Path(draft) / name, render(config), with_operators=library is not None)
+            if not opened.is_current():
+                raise BundleError(f"Expected a bundle that stands still, got one that was replaced - at {bundle}")
             (Path(draft) / name).rename(place)
     except OSError as error:
         raise BundleError(
@@ -113,8 +121,12 @@ def configuration(
     instances: int = 1,
     sequences: int = 8,
     library: str | None = None,
+    graph: str = GRAPH,
+    cached: bool = True,
 ) -> dict[str, Value]:
     """The fields of `config.pbtxt` (Triton's `ModelConfig`); parameters as of `export_triton`.
+
+    `graph` is the file in the version's folder; `cached` says whether equal requests have equal answers.
 
     A model whose inputs and outputs all share a symbolic first dimension is batched by Triton, which then wants
     shapes without it. Others get `max_batch_size: 0` and whole shapes.
@@ -127,7 +139,7 @@ def configuration(
         "name": name,
         "backend": "onnxruntime",
         "max_batch_size": BATCH if batched else 0,
-        "default_model_filename": GRAPH,
+        "default_model_filename": graph,
         "input": [_tensor(spec, batched) for spec in fresh],
         "output": [_tensor(spec, batched) for spec in made],
         "instance_group": {"count": instances, "kind": Word("KIND_CPU")},
@@ -137,7 +149,7 @@ def configuration(
         config["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
     if state:
         config["sequence_batching"] = _sequences(inputs, state, sequences)
-    else:
+    elif cached:
         config["response_cache"] = {"enable": True}
     if warmup is not None:
         config["model_warmup"] = _warmup(inputs, warmup, batched)
@@ -199,10 +211,15 @@ def _warmup(inputs: Sequence[TensorSpec], shapes: Shapes, batched: bool) -> dict
 def _write(bundle: Bundle, place: Path, config: str, *, with_operators: bool) -> None:
     version = place / "1"
     version.mkdir(parents=True)
+    base = PurePosixPath(bundle.manifest.graph).parent
     for entry in bundle.manifest.files:
-        target = version / (GRAPH if entry.name == bundle.manifest.graph else entry.name)
+        if not PurePosixPath(entry.name).is_relative_to(base):
+            continue  # no weights of the graph's: `load` takes them from its folder alone
+        target = version / PurePosixPath(entry.name).relative_to(base)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / entry.name, target)
+    if with_operators and (version / OPERATORS).exists():
+        raise BundleError(f"Expected no file named {OPERATORS}, got one - at {bundle.path}")
     if with_operators:
         shutil.copyfile(_operators(), version / OPERATORS)
     (place / "config.pbtxt").write_text(config)

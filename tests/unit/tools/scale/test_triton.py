@@ -16,7 +16,7 @@ from omni_sdk.cli import main
 from omni_sdk.errors import BundleError, InputError, ModelError
 from omni_sdk.specs import TensorSpec
 from omni_sdk.tools.export import code2wav, reference_checkpoint
-from omni_sdk.tools.scale import export_triton
+from omni_sdk.tools.scale import export_triton, triton
 from omni_sdk.tools.scale.pbtxt import Word, render
 from omni_sdk.tools.scale.triton import configuration
 
@@ -96,6 +96,58 @@ def test_custom_operators_come_along(tmp_path):
     assert library.stat().st_size > 0
     config = parsed((place / "config.pbtxt").read_text())
     assert list(config.model_operations.op_library_filename) == ["/srv/models/fused/1/omni_operators.so"]
+
+
+def test_every_file_keeps_its_name_and_place(tmp_path):
+    """The graph is none named model.onnx, another file is, and the weights lie relative to a graph in a subfolder."""
+    text = f"{graphs.HEAD} g (float[2] x) => (float[2] y) <float[2] w = {{3, 4}}> {{ y = Mul(x, w) }}"
+    model, other = onnx.parser.parse_model(text), onnx.parser.parse_model(f"{graphs.HEAD} {graphs.DOUBLE}")
+    with create(tmp_path / "moved") as draft:
+        (draft.folder / "fp32" / "data").mkdir(parents=True)
+        options = {"save_as_external_data": True, "size_threshold": 0, "location": "data/weights.bin"}
+        onnx.save(model, draft.folder / "fp32" / "graph.onnx", **options)
+        onnx.save(other, draft.folder / "fp32" / "model.onnx")
+        onnx.save(other, draft.folder / "model.onnx")
+        draft.graph = "fp32/graph.onnx"
+    place = export_triton(tmp_path / "moved", tmp_path / "models")
+    assert 'default_model_filename: "graph.onnx"' in (place / "config.pbtxt").read_text()
+    with omni.load(place / "1" / "graph.onnx", cache_dir=None) as theirs:
+        np.testing.assert_array_equal(theirs.infer(x=np.ones(2, np.float32))["y"], [3, 4])
+
+
+def bundle_of(text: str, folder: Path, name: str) -> Path:
+    with create(folder / name) as draft:
+        onnx.save(onnx.parser.parse_model(f"{graphs.HEAD} {text}"), draft.folder / "model.onnx")
+    return folder / name
+
+
+@pytest.mark.parametrize(("text", "cached"), [(graphs.RANDOM, False), (graphs.DOUBLE, True)])
+def test_answers_that_are_drawn_at_random_are_not_cached(tmp_path, text, cached):
+    bundle = bundle_of(text, tmp_path, "m")
+    run = CliRunner().invoke(main, ["export", "triton", str(bundle), str(tmp_path / "models")])
+    assert run.exit_code == 0, run.output
+    assert ("not cached" in run.output) != cached
+    assert ("response_cache" in (tmp_path / "models" / "m" / "config.pbtxt").read_text()) == cached
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "/tmp/x"])
+def test_a_name_stays_in_the_repository(bundles, tmp_path, name):
+    with pytest.raises(InputError, match="at name"):
+        export_triton(bundles["decoder"], tmp_path / "models", name=name)
+
+
+def test_a_bundle_that_is_replaced_meanwhile_is_not_mixed(tmp_path, monkeypatch):
+    bundle = bundle_of(graphs.DOUBLE, tmp_path, "m")
+    copy = triton.shutil.copyfile
+
+    def replaced(source, target):
+        bundle_of(graphs.RANDOM, tmp_path, "m")
+        return copy(source, target)
+
+    monkeypatch.setattr(triton.shutil, "copyfile", replaced)
+    with pytest.raises(BundleError, match="stands still"):
+        export_triton(bundle, tmp_path / "models")
+    assert not any((tmp_path / "models").iterdir())
 
 
 def test_nothing_is_replaced_and_nothing_is_left(bundles, tmp_path):
