@@ -63,7 +63,8 @@ def plan(
     InputError
         When a figure is out of its range, or one replica does not sustain a single stream.
     """
-    if streams < 1 or cores < 1 or not rtf > 0 or not 0 < utilization <= 1 or price_per_core_hour < 0:
+    counts = all(1 <= count < math.inf for count in (streams, cores))
+    if not counts or not 0 < rtf < math.inf or not 0 < utilization <= 1 or not 0 <= price_per_core_hour < math.inf:
         raise InputError(
             f"Expected streams and cores of 1 or more, an RTF above 0, a utilization up to 1 and a price, got"
             f" {streams}, {cores}, {rtf}, {utilization}, {price_per_core_hour} - at plan"

@@ -38,6 +38,12 @@ def test_utilization_is_room_kept_free():
         {"rtf": 0.71},
         {"utilization": 1.1},
         {"utilization": 0},
+        {"utilization": float("nan")},
+        {"price_per_core_hour": float("nan")},
+        {"price_per_core_hour": float("inf")},
+        {"price_per_core_hour": -1},
+        {"streams": float("nan")},
+        {"streams": float("inf")},
     ],
 )
 def test_figures_out_of_range(wrong):
