@@ -14,6 +14,7 @@ import numpy as np
 
 from omni_sdk.tools.scale import tensors
 from omni_sdk.tools.scale.datatypes import datatype_of
+from omni_sdk.tools.scale.depth import check_depth
 from omni_sdk.tools.scale.problems import Problem
 from omni_sdk.tools.scale.signature import Signature
 
@@ -28,6 +29,9 @@ _REFUSED = {
 }
 _NEUTRAL = (0, "", None)
 _MICROSECONDS = 1e-6
+MAX_JSON_BYTES = 64 << 20
+SMALL_VALUES = 4096
+"""Values of JSON or strings that are rendered in a millisecond or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +83,66 @@ def parse_request(body: bytes, header_length: str | None, signature: Signature) 
 
 
 def render_response(
-    request: InferRequest, results: dict[str, Any], signature: Signature
+    request: InferRequest, results: dict[str, Any], signature: Signature, most: int = MAX_JSON_BYTES
 ) -> tuple[list[bytes | memoryview], dict[str, str]]:
     """The body of a response, in pieces, and its headers.
+
+    Parameters
+    ----------
+    request : InferRequest
+    results : dict of str to ndarray
+    signature : Signature
+    most : int, default 64 MiB
+        Bytes of JSON; binary blocks are not counted.
 
     Raises
     ------
     Problem
-        When values were asked for in JSON that JSON cannot hold.
+        When values were asked for in JSON that JSON cannot hold, or that take more than `most`.
     """
-    described, blocks = [], []
+    tail: dict[str, Any] = {} if request.id is None else {"id": request.id}
+    head: list[bytes | memoryview] = [
+        _opened({"model_name": signature.name, "model_version": "1", **tail}, "outputs"),
+        b"[",
+    ]
+    blocks: list[bytes | memoryview] = []
+    left = most
     for name, binary in request.outputs.items():
         array, datatype = np.asarray(results[name]), datatype_of(signature.outputs[name])
         tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        head += [b","] * (len(head) > 2)
         if binary:
             blocks.append(tensors.to_binary(array, datatype))
             tensor["parameters"] = {"binary_data_size": len(blocks[-1])}
-        else:
-            tensor["data"] = tensors.to_json(array, datatype, f"output {name!r}")
-        described.append(tensor)
-    document: dict[str, Any] = {"model_name": signature.name, "model_version": "1", "outputs": described}
-    if request.id is not None:
-        document["id"] = request.id
-    head = json.dumps(document, separators=(",", ":")).encode()
+            head.append(_json(tensor))
+            continue
+        head.append(_opened(tensor, "data"))
+        for piece in tensors.to_json(array, datatype, f"output {name!r}"):
+            left -= len(piece)
+            if left < 0:
+                raise Problem(f"Expected at most {most} bytes of JSON, got more - at output {name!r}",
+                              hint=tensors.ASK_BINARY)  # fmt: skip
+            head.append(piece)
+        head.append(b"}")
+    head.append(b"]}")
     if not blocks:
-        return [head], {"content-type": JSON_TYPE}
-    return [head, *blocks], {"content-type": BINARY_TYPE, HEADER_LENGTH: str(len(head))}
+        return head, {"content-type": JSON_TYPE}
+    return [*head, *blocks], {"content-type": BINARY_TYPE, HEADER_LENGTH: str(sum(map(len, head)))}
+
+
+def is_small(request: InferRequest, results: dict[str, Any]) -> bool:
+    """Whether `render_response` takes no longer than another request may wait for it."""
+    arrays = [(np.asarray(results[name]), binary) for name, binary in request.outputs.items()]
+    return sum(array.size for array, binary in arrays if not binary or array.dtype.kind == "O") <= SMALL_VALUES
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _opened(document: dict[str, Any], last: str) -> bytes:
+    """An object that is not at its end: the value of its last key is to follow."""
+    return _json(document)[:-1] + b"," + json.dumps(last).encode() + b":"
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
@@ -115,7 +153,9 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memo
         if not 0 <= end <= len(body):
             _refuse(f"a length up to the body's {len(body)} bytes", header_length, HEADER_LENGTH)
     try:
-        document = json.loads(bytes(view[:end]), parse_constant=_constant)
+        text = str(view[:end], "utf-8")
+        check_depth(view[:end])
+        document = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_constant)
     except Problem:
         raise
     except (ValueError, RecursionError) as error:
@@ -205,6 +245,15 @@ def _timeout(parameters: dict[str, Any]) -> float | None:
     if type(value) is not int or value < 0:
         _refuse("microseconds", value, "request.parameters.timeout")
     return min(value, 2**53) * _MICROSECONDS
+
+
+def _integer(digits: str) -> int:
+    """`int` as a function of Python's: the parser calls it for each number, and other threads get their turns there."""
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    return float(digits)
 
 
 def _constant(name: str) -> NoReturn:

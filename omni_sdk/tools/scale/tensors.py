@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from omni_sdk.tools.scale.datatypes import BINARY_ONLY, BYTES, FIXED
 from omni_sdk.tools.scale.problems import Problem
 
 MAX_RANK = 32
+PART = 1 << 15
+"""Values of JSON that are turned at once, which takes a few milliseconds."""
+ASK_BINARY = "ask for binary data: parameters binary_data or binary_data_output"
 _LENGTH = struct.Struct("<I")
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
@@ -75,17 +79,12 @@ def from_json(data: object, datatype: str, shape: tuple[int, ...], where: str) -
             raise Problem(f"Expected strings, got other values - at {where}.data")
         return _shaped(_objects(flat), shape, where)
     dtype = FIXED[datatype]
-    if not set(map(type, flat)) <= _JSON_TYPES[dtype.kind]:
+    if not all(set(map(type, part)) <= _JSON_TYPES[dtype.kind] for part in _parts(flat)):
         raise Problem(f"Expected values of {datatype}, got others - at {where}.data")
     try:
-        wide = np.array(flat, {"b": "?", "u": "u8", "i": "i8", "f": "f8"}[dtype.kind])
+        array = _numbers(flat, dtype)
     except OverflowError:
         raise Problem(f"Expected values that fit {datatype}, got larger ones - at {where}.data") from None
-    with np.errstate(over="ignore"):
-        array = wide.astype(dtype)
-    lost = np.isinf(array) & np.isfinite(wide) if dtype.kind == "f" else array != wide
-    if lost.any():
-        raise Problem(f"Expected values that fit {datatype}, got larger ones - at {where}.data")
     return _shaped(array, shape, where)
 
 
@@ -98,23 +97,51 @@ def to_binary(array: np.ndarray, datatype: str) -> bytes | memoryview:
     return b"".join(_LENGTH.pack(len(value)) + value for value in values)
 
 
-def to_json(array: np.ndarray, datatype: str, where: str) -> list[Any]:
-    """The values of an array in one flat list.
+def to_json(array: np.ndarray, datatype: str, where: str) -> Iterator[bytes]:
+    """The values of an array as one flat list in JSON, in pieces as they are turned.
 
     Raises
     ------
     Problem
-        When JSON cannot hold them: NaN, infinity, bfloat16.
+        When JSON cannot hold them: NaN, infinity, bfloat16. Before the first piece.
     """
-    hint = "ask for binary data: parameters binary_data or binary_data_output"
     if datatype in BINARY_ONLY:
-        raise Problem(f"Expected binary output for {datatype}, got JSON asked for - at {where}", hint=hint)
-    flat: list[Any] = array.reshape(-1).tolist()
-    if datatype == BYTES:
-        return [str(value) for value in flat]
+        raise Problem(f"Expected binary output for {datatype}, got JSON asked for - at {where}", hint=ASK_BINARY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Problem(f"Expected finite values for JSON, got NaN or infinity - at {where}", hint=hint)
-    return flat
+        raise Problem(f"Expected finite values for JSON, got NaN or infinity - at {where}", hint=ASK_BINARY)
+    return _listed(array.reshape(-1), datatype)
+
+
+def _listed(flat: np.ndarray, datatype: str) -> Iterator[bytes]:
+    yield b"["
+    for begin in range(0, flat.size, PART):
+        part: list[Any] = flat[begin : begin + PART].tolist()
+        if datatype == BYTES:
+            part = [str(value) for value in part]
+        text = json.dumps(part, separators=(",", ":")).encode()
+        yield (b"," if begin else b"") + text[1:-1]
+    yield b"]"
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    """A list in slices: between two of them another thread has its turn, which one long call in C gives none."""
+    return (values[begin : begin + PART] for begin in range(0, len(values), PART))
+
+
+def _numbers(flat: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
+    """Numbers and truth values as an array; `OverflowError` for one that the type does not hold."""
+    array, begin = np.empty(len(flat), dtype), 0
+    for part in _parts(flat):
+        if dtype.kind in "iu":  # compared as Python's: before numpy 2, -1 became the largest number without a word
+            limits = np.iinfo(dtype)
+            if min(part) < limits.min or max(part) > limits.max:
+                raise OverflowError
+        with np.errstate(over="ignore"):
+            array[begin : begin + len(part)] = np.array(part, "f8" if dtype.kind == "f" else dtype)
+        begin += len(part)
+    if dtype.kind == "f" and not np.isfinite(array).all():  # JSON spells no infinity, but larger numbers than there are
+        raise OverflowError
+    return array
 
 
 def _strings(block: memoryview, count: int, where: str) -> np.ndarray:

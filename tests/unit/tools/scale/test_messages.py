@@ -157,6 +157,14 @@ def test_what_is_no_json_is_refused(body):
         parse_request(body, None, SIGNATURE)
 
 
+def test_the_size_of_an_answer_in_json_is_bounded():
+    request = parse(good())
+    render_response(request, VALUES, SIGNATURE, most=len("[1.0,2.0,3.0,4.0]") + len("[7]"))
+    with pytest.raises(Problem, match="at most 10 bytes"):
+        render_response(request, VALUES, SIGNATURE, most=10)
+    render_response(parse(*binary()), VALUES, SIGNATURE, most=1)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
 import numpy as np
@@ -12,10 +13,14 @@ from hypothesis.extra import numpy as hnp
 
 from omni_sdk.tools.scale.datatypes import FIXED
 from omni_sdk.tools.scale.problems import Problem
-from omni_sdk.tools.scale.tensors import from_binary, from_json, read_shape, to_binary, to_json
+from omni_sdk.tools.scale.tensors import PART, from_binary, from_json, read_shape, to_binary, to_json
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 NUMBERS = sorted(set(FIXED) - {"BF16"})
+
+
+def as_json(array: np.ndarray, datatype: str) -> list[object]:
+    return json.loads(b"".join(to_json(array, datatype, "x")))
 
 
 def arrays(datatype: str) -> st.SearchStrategy[np.ndarray]:
@@ -35,10 +40,16 @@ def test_binary_goes_round(case):
 @given(st.sampled_from(NUMBERS).flatmap(lambda name: st.tuples(st.just(name), arrays(name))))
 def test_json_goes_round_flat_and_nested(case):
     datatype, array = case
-    flat = from_json(to_json(array, datatype, "x"), datatype, array.shape, "x")
+    flat = from_json(as_json(array, datatype), datatype, array.shape, "x")
     np.testing.assert_array_equal(flat, array)
     if array.ndim:
         np.testing.assert_array_equal(from_json(array.tolist(), datatype, array.shape, "x"), array)
+
+
+@pytest.mark.parametrize("count", [PART - 1, PART, PART + 1, 3 * PART])
+def test_values_are_turned_part_by_part(count):
+    array = np.arange(count, dtype=np.uint64) + np.uint64(2**63)
+    np.testing.assert_array_equal(from_json(as_json(array, "UINT64"), "UINT64", (count,), "x"), array)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
@@ -46,7 +57,7 @@ def test_strings_go_round(texts):
     array = np.array([*texts, None], object)[:-1]
     for back in (
         from_binary(memoryview(bytes(to_binary(array, "BYTES"))), "BYTES", array.shape, "x"),
-        from_json(to_json(array, "BYTES", "x"), "BYTES", array.shape, "x"),
+        from_json(as_json(array, "BYTES"), "BYTES", array.shape, "x"),
     ):
         assert back.tolist() == texts
 
@@ -76,8 +87,13 @@ def test_a_binary_block_is_not_copied():
         ([None], "FP32", (1,)),
         ([256], "UINT8", (1,)),
         ([-1], "UINT8", (1,)),
+        ([-1], "UINT64", (1,)),
+        ([2**64], "UINT64", (1,)),
+        ([*[0] * PART, -1], "UINT64", (PART + 1,)),
         ([2**63], "INT64", (1,)),
         ([10**400], "FP64", (1,)),
+        (json.loads("[1e999]"), "FP64", (1,)),
+        (json.loads("[-1e999]"), "FP32", (1,)),
         ([1e39], "FP32", (1,)),
         ([70_000], "FP16", (1,)),
         ([1], "BF16", (1,)),
