@@ -14,6 +14,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+IDENTITY = "identity"
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
@@ -21,8 +22,23 @@ class Gone(Exception):
     """The client went away before its request was whole: nobody waits for an answer."""
 
 
+def encoding_of(headers: dict[str, str]) -> str:
+    """How a request's body is compressed: identity, gzip or deflate.
+
+    Raises
+    ------
+    Problem
+        415 for another compression.
+    """
+    encoding = headers.get("content-encoding", IDENTITY).lower()
+    if encoding not in (IDENTITY, *_WINDOW_BITS):
+        raise Problem(f"Expected identity, gzip or deflate, got {encoding[:40]!r} - at content-encoding",
+                      status=UNSUPPORTED_ENCODING)  # fmt: skip
+    return encoding
+
+
 async def read_body(headers: dict[str, str], receive: Receive, most: int, deadline: Deadline) -> bytes:
-    """The whole body of a request, decompressed.
+    """The whole body of a request, as it was sent.
 
     Parameters
     ----------
@@ -31,21 +47,16 @@ async def read_body(headers: dict[str, str], receive: Receive, most: int, deadli
     receive : callable
         ASGI's.
     most : int
-        Bytes that it may have, before and after decompression.
+        Bytes that it may have.
     deadline : Deadline
 
     Raises
     ------
     Problem
-        413 when it is larger, 408 when it did not come in time, 415 for a compression that is not known, 400 for one
-        that is broken.
+        413 when it is larger, 408 when it did not come in time.
     Gone
         When the client disconnects.
     """
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", *_WINDOW_BITS):
-        raise Problem(f"Expected identity, gzip or deflate, got {encoding[:40]!r} - at content-encoding",
-                      status=UNSUPPORTED_ENCODING)  # fmt: skip
     announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > most):
         raise _too_large(most)
@@ -62,10 +73,19 @@ async def read_body(headers: dict[str, str], receive: Receive, most: int, deadli
         if len(body) > most:
             raise _too_large(most)
         more = message.get("more_body", False)
-    return bytes(body) if encoding == "identity" else _unpacked(bytes(body), encoding, most)
+    return bytes(body)
 
 
-def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """A body, decompressed.
+
+    Raises
+    ------
+    Problem
+        413 when it is larger than `most` bytes, 400 when it is not what `encoding` says.
+    """
+    if encoding == IDENTITY:
+        return body
     unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
         whole = unpacker.decompress(body, most + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -9,17 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import unquote
 
 from omni_sdk.tools import wav
 from omni_sdk.tools.scale import audio
-from omni_sdk.tools.scale.bodies import Gone, Message, Receive, Send, read_body
+from omni_sdk.tools.scale.bodies import IDENTITY, Gone, Message, Receive, Send, encoding_of, read_body, unpacked
 from omni_sdk.tools.scale.gate import Deadline
-from omni_sdk.tools.scale.messages import HEADER_LENGTH, JSON_TYPE, InferRequest, parse_request, render_response
-from omni_sdk.tools.scale.problems import METHOD_NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, Problem, problem_of
+from omni_sdk.tools.scale.messages import (
+    HEADER_LENGTH,
+    JSON_TYPE,
+    InferRequest,
+    is_small,
+    parse_request,
+    render_response,
+)
+from omni_sdk.tools.scale.problems import DEADLINE, METHOD_NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, Problem, problem_of
 from omni_sdk.tools.scale.service import Service
 from omni_sdk.tools.scale.signature import VERSION
 
+SMALL_BYTES = 64 << 10
+"""Of a body that is read between two others' turns: a few milliseconds. Larger ones are read on a thread."""
 EXTENSIONS = ["binary_tensor_data"]
 Observe = Callable[[str, int, float], None]
 Pieces = Sequence[bytes | memoryview]
@@ -44,6 +53,11 @@ class Application:
     service : Service
     observe : callable, optional
         Told what was asked for, the status, and the seconds until the first byte of the answer, after each answer.
+
+    Attributes
+    ----------
+    is_ready : bool
+        What `ready` says; whoever drains the server sets it to False, and the end of ASGI's lifespan does.
     """
 
     def __init__(self, service: Service, observe: Observe | None = None) -> None:
@@ -54,7 +68,7 @@ class Application:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI's entrance."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._live(receive, send)
         elif scope["type"] == "http":
             try:
                 await self._answer(scope, receive, _Reply(send, self._observe))
@@ -62,6 +76,16 @@ class Application:
                 logger.debug("A client went away before its request was whole")
         else:
             await send({"type": "websocket.close", "code": 1003})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """A server's own beginning and end: from its end on, nobody is to be sent here."""
+        while True:
+            message = await receive()
+            is_over = message["type"] == "lifespan.shutdown"
+            self.is_ready = self.is_ready and not is_over
+            await send({"type": f"{message['type']}.complete"})
+            if is_over:
+                return
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive, reply: _Reply) -> None:
         try:
@@ -85,7 +109,7 @@ class Application:
     def _route(self, scope: Mapping[str, Any]) -> tuple[str, bool]:
         """What a path asks for, and whether by POST."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        parts = [unquote(part) for part in path.strip("/").split("/")]
+        parts = path.strip("/").split("/")  # ASGI's paths are unquoted already
         if parts[:2] == ["v2", "models"] and len(parts) >= 3:
             name = self._service.signature.name
             if parts[2] != name:
@@ -118,8 +142,14 @@ class Application:
         return (200 if self.is_ready else UNAVAILABLE), {"name": self._service.signature.name, "ready": self.is_ready}
 
     async def _request(self, headers: dict[str, str], receive: Receive, deadline: Deadline) -> InferRequest:
-        body = await read_body(headers, receive, self._service.limits.max_body_bytes, deadline)
-        request = parse_request(body, headers.get(HEADER_LENGTH), self._service.signature)
+        encoding, most = encoding_of(headers), self._service.limits.max_body_bytes
+        body = await read_body(headers, receive, most, deadline)
+
+        def read() -> InferRequest:
+            return parse_request(unpacked(body, encoding, most), headers.get(HEADER_LENGTH), self._service.signature)
+
+        is_short = len(body) <= SMALL_BYTES and encoding == IDENTITY
+        request = read() if is_short else await self._service.aside.run(deadline, read)
         if request.timeout is not None:
             deadline.shorten(request.timeout)
         return request
@@ -128,7 +158,11 @@ class Application:
         deadline = Deadline(self._service.limits.deadline_seconds)
         request = await self._request(headers, receive, deadline)
         results = await self._service.infer(request, deadline)
-        pieces, described = render_response(request, results, self._service.signature)
+        parts = request, results, self._service.signature, self._service.limits.max_json_bytes
+        if is_small(request, results):
+            pieces, described = render_response(*parts)
+        else:
+            pieces, described = await self._service.aside.run(deadline, render_response, *parts, bounded=False)
         await reply.whole(200, pieces, described)
 
     async def _audio(self, scope: Mapping[str, Any], headers: dict[str, str], receive: Receive, reply: _Reply) -> None:
@@ -140,6 +174,7 @@ class Application:
         head = audio.head_of(form, rate, samples)
         async with aclosing(self._service.pieces(synthesis, deadline)) as pieces:
             first = await anext(pieces)  # what can be refused is refused before the first byte
+            reply.deadline = deadline
             await reply.begin(200, audio.headers_for(form, rate, samples))
             await reply.more(head + wav.to_int16(first))
             async for piece in pieces:
@@ -148,14 +183,15 @@ class Application:
 
 
 class _Reply:
-    """One answer on its way out."""
+    """One answer on its way out; with a deadline, a reader who stalls is given up on then."""
 
     def __init__(self, send: Send, observe: Observe) -> None:
-        self._send = send
+        self._sender = send
         self._observe = observe
         self._started = time.perf_counter()
         self.route = "none"
         self.has_begun = False
+        self.deadline: Deadline | None = None
 
     async def document(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         """A whole answer in JSON."""
@@ -181,14 +217,16 @@ class _Reply:
         """The end of an answer that came in chunks."""
         await self._send(_body(b"", more=False))
 
+    async def _send(self, message: Message) -> None:
+        if self.deadline is None:
+            await self._sender(message)
+            return
+        try:
+            await asyncio.wait_for(self._sender(message), max(self.deadline.left(), 1e-3))
+        except asyncio.TimeoutError:
+            raise Problem("Expected a reader who keeps up, got one that stalled - at the stream",
+                          status=DEADLINE) from None  # fmt: skip
+
 
 def _body(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator
+import sys
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,11 +13,15 @@ import numpy as np
 from omni_sdk.bundle import Audio
 from omni_sdk.errors import SettingsError
 from omni_sdk.model import Model
+from omni_sdk.tools.scale.aside import Aside, finished
 from omni_sdk.tools.scale.gate import Deadline, Gate
-from omni_sdk.tools.scale.messages import InferRequest
+from omni_sdk.tools.scale.messages import MAX_JSON_BYTES, InferRequest
 from omni_sdk.tools.scale.problems import DEADLINE, TOO_MANY, Problem
 from omni_sdk.tools.scale.signature import Signature
 from omni_sdk.tools.synth import CHUNK, FIRST_CHUNK, Synthesis
+
+BODIES = 2
+"""Large bodies that are read or rendered at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class Limits:
         The same for a stream, to its last sample.
     max_body_bytes : int, default 16 MiB
         Of a request, decompressed.
+    max_json_bytes : int, default 64 MiB
+        Of the outputs' values in an answer, where they were asked for in JSON.
 
     Raises
     ------
@@ -51,15 +57,23 @@ class Limits:
     deadline_seconds: float = 30.0
     stream_seconds: float = 600.0
     max_body_bytes: int = 16 << 20
+    max_json_bytes: int = MAX_JSON_BYTES
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in ("queue", "streams") else 1
-            kinds = (int, float) if field.name.endswith("seconds") else (int,)
-            fits = isinstance(value, kinds) and not isinstance(value, bool)
-            if not fits or (value <= 0 if float in kinds else value < least):
-                raise SettingsError(f"Expected {' or '.join(k.__name__ for k in kinds)} of {least} or more,"
-                                    f" got {value!r} - at Limits.{field.name}")  # fmt: skip
+            value = getattr(self, field.name)
+            if field.name.endswith("seconds"):
+                if not is_positive(value):
+                    raise SettingsError(f"Expected a number above 0, got {value!r} - at Limits.{field.name}")
+                continue
+            least = 0 if field.name in ("queue", "streams") else 1
+            if type(value) is not int or value < least:
+                raise SettingsError(f"Expected int of {least} or more, got {value!r} - at Limits.{field.name}")
+
+
+def is_positive(value: object) -> bool:
+    """Whether it is a finite number above 0; NaN and truth values are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class Service:
@@ -96,6 +110,7 @@ class Service:
         self.signature = Signature.of(name, model.inputs, model.outputs, state or {})
         self.audio = audio if state else None
         self.gate = Gate(self.limits.slots, self.limits.queue)
+        self.aside = Aside(BODIES, self.limits.slots + self.limits.queue + self.limits.streams)
         self.streams = 0
         self._model = model
         self._steps = ThreadPoolExecutor(self.limits.slots, thread_name_prefix="omni-sdk-stream")
@@ -154,7 +169,7 @@ class Service:
         try:
             while True:
                 async with self.gate.slot(deadline, bounded=is_first):
-                    piece = await self._step(steps)
+                    piece = await finished(self._steps, next, steps, None)
                 if piece is None:
                     return
                 is_first = False
@@ -166,15 +181,7 @@ class Service:
             self.streams -= 1
             steps.close()
 
-    async def _step(self, steps: Iterator[np.ndarray]) -> np.ndarray | None:
-        """One step on a thread. Being cancelled waits for its end: a stream belongs to one thread at a time."""
-        work = asyncio.get_running_loop().run_in_executor(self._steps, next, steps, None)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
-
     def close(self) -> None:
-        """End the threads behind streams; the model stays open."""
+        """End the threads behind streams and bodies; the model stays open."""
+        self.aside.close()
         self._steps.shutdown(wait=False, cancel_futures=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omni_sdk.errors import SettingsError
 from omni_sdk.specs import TensorSpec
 from omni_sdk.tools.scale.datatypes import datatype_of
 
@@ -39,9 +40,12 @@ class Signature:
 
         Raises
         ------
+        SettingsError
+            When the name can't stand in a path.
         ModelError
             When a tensor's type has no name in the protocol.
         """
+        check_name(name)
         carried = {*state, *state.values()}
         made = cls(
             name,
@@ -60,6 +64,13 @@ class Signature:
             "inputs": [_tensor(spec) for spec in self.inputs.values()],
             "outputs": [_tensor(spec) for spec in self.outputs.values()],
         }
+
+
+def check_name(name: object) -> None:
+    """`SettingsError` for a name that no client could ask for: it is one part of a URL's path."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
+        raise SettingsError(f"Expected a name that is one part of a path, got {name!r} - at the served model's name",
+                            hint="name it by --name, or name in the application's args")  # fmt: skip
 
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:

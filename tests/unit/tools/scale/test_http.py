@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import io
 import json
+import math
+import threading
 import time
 import tracemalloc
 import wave
@@ -22,8 +24,12 @@ from hypothesis import strategies as st
 
 import omni_sdk as omni
 from omni_sdk.bundle import Bundle
+from omni_sdk.errors import SettingsError
 from omni_sdk.tools.export import code2wav, reference_checkpoint
-from omni_sdk.tools.scale.http import Application
+from omni_sdk.tools.scale import http
+from omni_sdk.tools.scale.http import SMALL_BYTES, Application
+from omni_sdk.tools.scale.messages import SMALL_VALUES, parse_request, render_response
+from omni_sdk.tools.scale.problems import Problem
 from omni_sdk.tools.scale.service import Limits, Service
 
 INFER = "/v2/models/double/infer"
@@ -96,6 +102,36 @@ def test_a_server_that_is_not_ready_says_so(model):
     application.is_ready = False
     assert asgi.ask(application, "GET", "/v2/health/ready").status == 503
     assert asgi.ask(application, "GET", "/v2/health/live").status == 200
+
+
+def test_the_end_of_the_servers_life_ends_its_readiness(model):
+    application = Application(Service(model, "double"))
+
+    async def scene() -> None:
+        events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+        async def receive():
+            return events.pop(0)
+
+        async def send(message):
+            status = (await asgi.call(application, "GET", "/v2/models/double/ready")).status
+            assert status == (503 if message["type"] == "lifespan.shutdown.complete" else 200)
+
+        await application({"type": "lifespan"}, receive, send)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a b", "ä?"])
+def test_a_name_is_unquoted_once(model, name):
+    application = Application(Service(model, name))
+    assert asgi.ask(application, "GET", f"/v2/models/{name}").json["name"] == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\nb", 5])
+def test_names_that_no_path_can_hold_are_refused_at_the_start(model, name):
+    with pytest.raises(SettingsError, match="at the served model's name"):
+        Service(model, name)
 
 
 def test_a_run(application):
@@ -171,6 +207,85 @@ def test_a_body_in_many_pieces(application):
     pieces = [BODY[i : i + 7] for i in range(0, len(BODY), 7)]
     assert asgi.ask(application, "POST", INFER, chunks=pieces).status == 200
     assert asgi.ask(application, "POST", INFER, chunks=[bytes(1000)] * 6).status == 413
+
+
+def large_body(count: int) -> bytes:
+    data = {"name": "x", "datatype": "FP32", "shape": [count], "data": [1] * count}
+    return json.dumps({"inputs": [data]}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_probes_are_answered_while_a_large_body_is_read(model, monkeypatch, compression):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def parse(*arguments):
+        entered.set()
+        assert go_on.wait(10)
+        return parse_request(*arguments)
+
+    monkeypatch.setattr(http, "parse_request", parse)
+    service = Service(model, "double")
+    application, body = Application(service), large_body(SMALL_BYTES)
+    headers = {"content-encoding": compression} if compression else {}
+    body = gzip.compress(body) if compression else body
+
+    async def scene() -> tuple[int, int]:
+        task = asyncio.create_task(asgi.call(application, "POST", INFER, body, headers))
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        probe = await asgi.call(application, "GET", "/v2/health/live")
+        go_on.set()
+        return probe.status, (await task).status
+
+    assert asyncio.run(scene()) == (200, 200)
+    service.close()
+
+
+def test_large_answers_are_rendered_beside_the_loop_and_small_ones_on_it(model, monkeypatch):
+    threads = []
+
+    def render(*arguments):
+        threads.append(threading.current_thread())
+        return render_response(*arguments)
+
+    monkeypatch.setattr(http, "render_response", render)
+    application = Application(Service(model, "double"))
+    for count in (2, SMALL_VALUES + 1):
+        answer = asgi.ask(application, "POST", INFER, large_body(count))
+        assert answer.json["outputs"][0]["data"] == [2] * count
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+def test_large_bodies_are_read_few_at_a_time(model, monkeypatch):
+    go_on, body = threading.Event(), large_body(SMALL_BYTES)
+
+    def parse(*arguments):
+        assert go_on.wait(10)
+        return parse_request(*arguments)
+
+    monkeypatch.setattr(http, "parse_request", parse)
+    limits = Limits(queue=0, streams=1)  # two are read, and two may wait
+    service = Service(model, "double", limits)
+    application = Application(service)
+
+    async def scene() -> list[int]:
+        tasks = [asyncio.create_task(asgi.call(application, "POST", INFER, body)) for _ in range(6)]
+        while service.aside.gate.running < 2 or not tasks[5].done():
+            await asyncio.sleep(0.001)
+        go_on.set()
+        return [answer.status for answer in await asyncio.gather(*tasks)]
+
+    statuses = asyncio.run(scene())
+    assert statuses[4:] == [429, 429]
+    assert 200 in statuses[:4]
+
+
+def test_an_answer_in_json_has_a_bound(model):
+    application = Application(Service(model, "double", Limits(max_json_bytes=30)))
+    assert asgi.ask(application, "POST", INFER, large_body(5)).status == 200
+    answer = asgi.ask(application, "POST", INFER, large_body(9))
+    assert answer.status == 400
+    assert "binary" in answer.json["error"]
 
 
 def test_a_client_that_leaves_before_its_body_is_whole(application):
@@ -310,6 +425,44 @@ def test_a_stream_past_its_deadline_is_cut_short_and_shows_it(voice):
     assert (service.streams, service.gate.running) == (0, 0)
 
 
+def test_a_reader_who_stalls_keeps_no_place_past_the_deadline(voice):
+    _, service, _ = voice
+    application, body = Application(service), codes(30, timeout=300_000)[1]
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def scene() -> float:
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                await asyncio.get_running_loop().create_future()
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/voice/audio", "headers": []}
+        started = time.perf_counter()
+        with pytest.raises(Problem, match="stalled"):
+            await asyncio.wait_for(application(scope, receive, send), 10)
+        return time.perf_counter() - started
+
+    assert 0.2 < asyncio.run(scene()) < 5
+    assert (service.streams, service.gate.running) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0, -1, 10**400, True, "1", None])
+def test_limits_in_seconds_are_finite_numbers_above_zero(value):
+    for name in ("deadline_seconds", "stream_seconds"):
+        with pytest.raises(SettingsError, match=rf"^Expected a number above 0, got .* - at Limits\.{name}"):
+            Limits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("slots", 0), ("queue", -1), ("streams", math.nan), ("max_json_bytes", 1.5)]
+)
+def test_limits_that_count_are_whole_numbers(name, value):
+    with pytest.raises(SettingsError, match=rf"- at Limits\.{name}"):
+        Limits(**{name: value})
+
+
 def test_lifespan_and_websockets(application):
     async def scene() -> list[str]:
         said, events = [], [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -344,3 +497,46 @@ def test_whatever_comes_is_answered(application, method, path, chunks, headers):
     assert answer.is_whole
     assert answer.status in (200, 400, 404, 405, 413, 415)
     assert (before.running, before.waiting) == (0, 0)
+
+
+PROTOCOL_ERRORS = {400, 408, 413, 415, 429}
+"""What a body that is no request may get: never a failure of the server's."""
+DOCUMENT = {
+    "id": "1",
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}],
+    "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+}
+HEAD = json.dumps(DOCUMENT).encode()
+LENGTH = "inference-header-content-length"
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> bytes:
+    """A request that some bytes were taken from, put into or changed in."""
+    body = bytearray(draw(st.sampled_from([BODY, HEAD + bytes(8)])))
+    for _ in range(draw(st.integers(0, 4))):
+        place = draw(st.integers(0, len(body)))
+        body[place : place + draw(st.integers(0, 4))] = draw(
+            st.binary(max_size=4) | st.sampled_from([b"[" * 99, b"1e999"])
+        )
+    return bytes(body)
+
+
+@given(
+    body=st.binary(max_size=300) | mangled(),
+    action=st.sampled_from(["infer", "audio", "versions/1/infer"]),
+    length=st.none() | st.just(str(len(HEAD))) | st.integers(-1, 400).map(str),
+    pack=st.sampled_from([None, gzip.compress, zlib.compress]),
+)
+def test_arbitrary_bytes_get_an_answer_or_an_error_of_the_protocol(application, body, action, length, pack):
+    headers = {} if length is None else {LENGTH: length}
+    if pack is not None:
+        headers["content-encoding"] = "gzip" if pack is gzip.compress else "deflate"
+        body = pack(body)
+    answer = asgi.ask(application, "POST", f"/v2/models/double/{action}", body, headers)
+    assert answer.is_whole
+    assert answer.status == 200 or answer.status in PROTOCOL_ERRORS
+    if answer.status != 200:
+        assert answer.json.keys() == {"error"}
+        assert answer.json["error"].startswith("Expected ")
+    assert (application._service.gate.running, application._service.aside.gate.running) == (0, 0)
