@@ -40,6 +40,8 @@ class Digests:
             state = stamps.state([path.stat() for path in paths])
             known = self._known(name)
             if known is not None and known.get("state") == state:
+                with contextlib.suppress(OSError):  # what is in use is not swept
+                    os.utime(self._folder / name)
                 return str(known["digest"])
             digest = _digest(paths)
         except (BundleError, OSError) as error:

@@ -8,6 +8,8 @@ renames nothing stands at the path, and `standing` tells readers to look at that
 A temporary folder is `.NAME.PID-RANDOM.partial`. Its writer holds a lock on it for as long as it lives, which the
 system drops when the process dies; `sweep` removes the folders whose lock can be had. Where folders have no locks
 (Windows, some network filesystems), they stay until someone removes them by hand.
+
+Here too: where this user's caches stand, what makes such a folder private, and how a small file gets into it.
 """
 
 from __future__ import annotations
@@ -22,13 +24,24 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import EllipsisType
+from typing import TypeAlias
+
+import platformdirs
 
 if sys.platform != "win32":
     import fcntl
 
+CacheDir: TypeAlias = "str | os.PathLike[str] | EllipsisType | None"
+
+CACHE_VARIABLE = "OMNI_SDK_CACHE_DIR"
 PARTIAL = ".partial"
+SMALL_PARTIAL = ".small"
+# A small file is written in milliseconds: what is as old as this was left by a writer that was killed.
+SMALL_PARTIAL_SECONDS = 86400.0
 PREVIOUS = ".previous"
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -97,21 +110,93 @@ def sweep_inside(folder: Path) -> None:
     _remove_abandoned(folder, ".*")
 
 
+def cache(cache_dir: CacheDir = ...) -> Path | None:
+    """The cache folder: the one asked for, else that of `OMNI_SDK_CACHE_DIR`, else the user's; None where it is off."""
+    if isinstance(cache_dir, EllipsisType):
+        cache_dir = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("omni-sdk", appauthor=False)
+    return None if cache_dir is None else Path(cache_dir)
+
+
 def make_private(folder: Path) -> None:
-    """Make a folder that only this user may enter, or check that it is one.
+    """Make a folder that only this user may enter, or check that it is one. Those above it are made likewise.
 
     Raises
     ------
     OSError
-        Where it cannot be made, is a link, belongs to someone else, or is open to others.
+        Where it cannot be made, or is not private, as `check_private` says.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        place.mkdir(mode=0o700, exist_ok=True)
+    check_private(folder)
+
+
+def check_private(folder: Path) -> None:
+    """Check that only this user may enter a folder, and that nobody else can put another in its place.
+
+    Raises
+    ------
+    OSError
+        Where there is none, or it is a link, belongs to someone else or is open to others; or where a folder above it
+        belongs to neither this user nor root, or everyone may rename what is in it.
+    """
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{folder} is no folder")
     if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
         owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
         raise PermissionError(f"{folder} is not private to this user (owner {owner}, mode {mode:o})")
+    for place in _above(folder):
+        _check_above(place)
+
+
+def put(path: Path, text: str) -> None:
+    """Write a small file for this user alone, at one instant: whole or not at all, whenever its writer is killed.
+
+    Raises
+    ------
+    OSError
+        Where the disk does not take it; then what stood there stands.
+    """
+    remove_old(path.parent, f"{glob.escape(_sibling(path, '').name)}.*{SMALL_PARTIAL}", SMALL_PARTIAL_SECONDS)
+    partial = _sibling(path, f".{secrets.token_hex(6)}{SMALL_PARTIAL}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            left = text.encode()
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def remove_old(folder: Path, pattern: str, seconds: float) -> None:
+    """Remove files whose names fit and that nobody wrote to or touched for so long."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > seconds:
+                path.unlink()
+
+
+def _above(folder: Path) -> list[Path]:
+    """Every folder above, and every link, by the names that were given and by those that they lead to."""
+    absolute, real = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))  # noqa: PTH100 - follows no link
+    return list(dict.fromkeys((*absolute.parents, *real.parents)))
+
+
+def _check_above(place: Path) -> None:
+    if sys.platform == "win32":
+        return
+    status = place.lstat()
+    owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
+    if owner not in (0, os.geteuid()):
+        raise PermissionError(f"{place} above it belongs to another user (owner {owner})")
+    is_anyones = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
+    if is_anyones and not stat.S_ISLNK(status.st_mode):
+        raise PermissionError(f"{place} above it may be written by everyone (mode {mode:o})")
 
 
 def _remove_abandoned(folder: Path, pattern: str) -> None:

@@ -7,33 +7,26 @@ measured with: when any of them changes, `find` finds none, and says which of th
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import secrets
-import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any
 
-import platformdirs
 from xxhash import xxh3_64_hexdigest
 
-from omni_sdk import cpu, strict
+from omni_sdk import cpu, files, folders, strict
 from omni_sdk import session as sessions
-from omni_sdk.errors import OmniError, SettingsError
+from omni_sdk.errors import BundleError, OmniError, SettingsError
+from omni_sdk.folders import CacheDir
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
 
-CacheDir: TypeAlias = "str | os.PathLike[str] | EllipsisType | None"
-
 FORMAT = "omni-sdk tuned profile"
 SCHEMA = 1
-FOLDER_VARIABLE = "OMNI_SDK_CACHE_DIR"
+PRIVATE = "profiles are read only from a folder of this user's own, mode 700, which nobody else can replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +114,10 @@ def device() -> str:
 
 
 def folder(cache_dir: CacheDir = ...) -> Path:
-    """Where profiles stand: below `cache_dir`, else below `OMNI_SDK_CACHE_DIR`, else in the user's cache folder."""
-    if cache_dir is None or isinstance(cache_dir, EllipsisType):
-        cache_dir = os.environ.get(FOLDER_VARIABLE) or platformdirs.user_cache_path("omni-sdk", appauthor=False)
-    return Path(cache_dir) / "profiles"
+    """Where profiles stand: below the cache folder, the usual one where `cache_dir` turns the compile cache off."""
+    place = folders.cache(cache_dir) or folders.cache()
+    assert place is not None
+    return place / "profiles"
 
 
 def save(profile: Profile, cache_dir: CacheDir = ...) -> Path:
@@ -137,16 +130,13 @@ def save(profile: Profile, cache_dir: CacheDir = ...) -> Path:
     """
     place = folder(cache_dir)
     path = place / profile.filename
-    partial = place / f".{profile.filename}.{secrets.token_hex(4)}"
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(place)
-        partial.write_text(profile.to_text())
-        partial.replace(path)
+        folders.make_private(place)
+        folders.put(path, profile.to_text())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise SettingsError(f"Expected to keep a profile, got {error.strerror or error} - at {path}") from error
+        raise SettingsError(
+            f"Expected to keep a profile, got {error.strerror or error} - at {path}", hint=PRIVATE
+        ) from error
     return path
 
 
@@ -161,12 +151,15 @@ def find(source: Source, cache_dir: CacheDir = ...) -> Profile | None:
     wanted = blank(source, "", Settings(), {})
     path = folder(cache_dir) / wanted.filename
     try:
-        _check_private(path.parent)
-        text = path.read_bytes()
+        folders.check_private(path.parent)
+        if not os.path.lexists(path):
+            return None
+        text = _read(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise SettingsError(f"Expected a readable profile, got {error.strerror or error} - at {path}") from error
+    except (OSError, BundleError) as error:
+        why = error.strerror or error if isinstance(error, OSError) else f"one that is not to be read ({error})"
+        raise SettingsError(f"Expected a readable profile, got {why} - at {path}", hint=PRIVATE) from error
     try:
         found = Profile.from_bytes(text)
     except OmniError as error:
@@ -208,7 +201,7 @@ def _stale(source: Source, cache_dir: CacheDir) -> str:
     wanted = blank(source, "", Settings(), {})
     for path in sorted(folder(cache_dir).glob(f"{wanted.model}-*.json")):
         try:
-            found = Profile.from_bytes(path.read_bytes())
+            found = Profile.from_bytes(_read(path))
         except (OmniError, OSError):
             continue
         pairs = (
@@ -220,16 +213,13 @@ def _stale(source: Source, cache_dir: CacheDir) -> str:
     return "none"
 
 
+def _read(path: Path) -> bytes:
+    with files.opened(path.parent, path.name) as (descriptor, _):
+        return os.read(descriptor, strict.MAX_BYTES + 1)
+
+
 def _settings(plain: Mapping[str, Any]) -> Settings:
     try:
         return Settings.from_dict(plain)
     except (TypeError, AttributeError, ValueError) as error:
         raise SettingsError(f"Expected settings, got values that are none ({error}) - at profile.settings") from error
-
-
-def _check_private(place: Path) -> None:
-    """Settings decide which libraries and options ONNX Runtime takes: nobody else may have written them."""
-    status = place.stat()
-    if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
-        mode = stat.S_IMODE(status.st_mode)
-        raise PermissionError(f"a folder that others may write to (owner {status.st_uid}, mode {mode:o})")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from omni_sdk import files
+from omni_sdk import files, folders
 from omni_sdk.strict import JSON, MAX_BYTES, decode
 
 
@@ -44,10 +44,8 @@ def read(folder: Path, name: str) -> JSON:
 
 def note(path: Path, document: JSON) -> None:
     """Write a small JSON file at one instant; on a disk that takes no notes, do without."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps(document))
-        partial.replace(path)
+        folders.put(path, json.dumps(document))
 
 
 @cache

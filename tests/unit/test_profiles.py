@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_what_was_kept_comes_back(source: Source, kept: Path, tmp_path: Path) ->
     assert found is not None
     assert (found.goal, dict(found.measured)) == ("latency", {"ratio": 0.9})
     assert kept.parent.stat().st_mode & 0o777 == 0o700
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_last_one_kept_counts(source: Source, kept: Path, tmp_path: Path) -> None:
@@ -107,17 +109,49 @@ def test_damage_is_a_clear_error(change: dict[str, object], source: Source, kept
         profiles.find(source, tmp_path)
 
 
-def test_a_folder_that_others_may_write_to_is_not_trusted(source: Source, kept: Path, tmp_path: Path) -> None:
-    kept.parent.chmod(0o777)
-    with pytest.raises(SettingsError, match="others may write"):
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o710])
+def test_a_folder_that_others_may_enter_is_not_trusted(mode: int, source: Source, kept: Path, tmp_path: Path) -> None:
+    kept.parent.chmod(mode)
+    with pytest.raises(SettingsError, match="not private to this user"):
         profiles.find(source, tmp_path)
-    with pytest.raises(SettingsError, match="others may write"):
+    with pytest.raises(SettingsError, match="not private to this user"):
         profiles.save(profiles.blank(source, "latency", TUNED, {}), tmp_path)
+
+
+def test_a_folder_or_a_profile_behind_a_link_is_not_trusted(source: Source, kept: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir(mode=0o700)
+    kept.rename(away / kept.name)
+    kept.symlink_to(away / kept.name)
+    with pytest.raises(SettingsError, match="link that leaves it"):
+        profiles.find(source, tmp_path)
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.symlink_to(away)
+    with pytest.raises(SettingsError, match="is no folder"):
+        profiles.find(source, tmp_path)
+    with pytest.raises(SettingsError, match="is no folder"):
+        profiles.save(profiles.blank(source, "latency", TUNED, {}), tmp_path)
+
+
+def test_a_folder_that_others_can_replace_is_not_trusted(source: Source, kept: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(SettingsError, match=r"written by everyone(.|\n)*mode 700"):
+        profiles.find(source, tmp_path)
+
+
+def test_a_stale_profile_is_told_of_through_the_same_reader(source: Source, kept: Path, tmp_path: Path) -> None:
+    other = kept.with_name(f"{source.fingerprint.hex()}-other.json")
+    os.mkfifo(other)  # whoever opened it as a file would wait for ever
+    kept.unlink()
+    with pytest.raises(SettingsError, match="got none"):
+        profiles.settings_for(source, tmp_path)
 
 
 def test_the_folder_follows_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMNI_SDK_CACHE_DIR", str(tmp_path))
     assert profiles.folder() == tmp_path / "profiles"
+    assert profiles.folder(None) == tmp_path / "profiles"
     assert profiles.folder(tmp_path / "own") == tmp_path / "own" / "profiles"
     monkeypatch.delenv("OMNI_SDK_CACHE_DIR")
     assert profiles.folder().name == "profiles"
@@ -140,7 +174,7 @@ def test_where_nothing_can_be_removed_either_the_error_is_still_ours(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(SettingsError, match="Read-only file system"):
         profiles.save(profiles.blank(source, "latency", TUNED, {}), tmp_path)

@@ -39,11 +39,10 @@ OPENS = {
     "mapped": {"CDLL", "read_text"},
     "memory": {"read_text"},
     "ort_options": {"mmap", "open"},
-    "profiles": {"read_bytes", "write_text"},
     "session": {"read_bytes"},
     "settings": {"open"},
     "source": {"mmap", "open"},
-    "stamps": {"read_text", "write_text"},
+    "stamps": {"read_text"},
 }
 
 
