@@ -111,8 +111,8 @@ def _fields(view: View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         tag, start = _varint(view, start, end)
         number, wire = tag >> 3, tag & 7
         # C++ drops the bits beyond and finds a field of another number, other readers refuse.
-        if tag >> _TAG_BITS or number == 0:
-            raise ValueError("no number of a field")
+        if tag >> _TAG_BITS:
+            raise ValueError("a number beyond those of fields")
         if wire == _LENGTH:
             size, start = _varint(view, start, end)
             if size > end - start:
