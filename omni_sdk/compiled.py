@@ -18,27 +18,24 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Literal, TypeAlias
+from typing import Literal
 
-import platformdirs
 from xxhash import xxh3_128_hexdigest
 
-from omni_sdk import budget, cpu, installed, mapped, memory, providers, stamps
+from omni_sdk import budget, cpu, folders, installed, mapped, memory, providers, stamps
 from omni_sdk import session as sessions
 from omni_sdk.bundle import Bundle
 from omni_sdk.digests import Digests
 from omni_sdk.entries import Entries
 from omni_sdk.errors import BundleError, ModelError, OmniError
+from omni_sdk.folders import CacheDir as CacheDir
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
 
 log = logging.getLogger(__name__)
 
-CacheDir: TypeAlias = "str | os.PathLike[str] | EllipsisType | None"
-
 FORMAT = 1
 GRAPH = "model.onnx"
-FOLDER_VARIABLE = "OMNI_SDK_CACHE_DIR"
 LIMIT_VARIABLE = "OMNI_SDK_CACHE_BYTES"
 DEFAULT_LIMIT = "4 GiB"
 # Below this ORT loads a model about as quickly as an entry of it; a cache folder asked for by name serves all.
@@ -108,11 +105,8 @@ def load(
 
 def folder(cache_dir: CacheDir = ...) -> Path | None:
     """The cache's own folder, below the one asked for; None where the cache is off."""
-    if cache_dir is None:
-        return None
-    if isinstance(cache_dir, EllipsisType):
-        cache_dir = os.environ.get(FOLDER_VARIABLE) or platformdirs.user_cache_path("omni-sdk", appauthor=False)
-    return Path(cache_dir) / "compiled"
+    place = folders.cache(cache_dir)
+    return None if place is None else place / "compiled"
 
 
 def serves(source: Source, settings: Settings, cache_dir: CacheDir = ...) -> bool:
@@ -125,7 +119,7 @@ def _open(source: Source, settings: Settings, cache_dir: CacheDir) -> tuple[sess
     reason = _why_not(source, settings, place, asked_by_name=not isinstance(cache_dir, EllipsisType))
     if place is None or reason:
         return _open_as_it_is(source, settings, reason)
-    entries = Entries(place, memory.parse(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT, where=LIMIT_VARIABLE))
+    entries = Entries(place, _limit_bytes())
     key = _key(source, settings, Digests(place))
     if _own_caches(settings):
         return _open_providers_entry(source, settings, entries, key)
@@ -141,7 +135,7 @@ def _open_entry(source: Source, settings: Settings, entries: Entries, key: str) 
     for _ in range(2):
         with entries.holding(key, writer) as entry:
             if entry is None:
-                return _open_as_it_is(source, settings, writer.refusal or "no room or no rights")
+                return _open_as_it_is(source, settings, entries.refusal)
             try:
                 session = sessions.open_session(source, settings, compiled=entry / GRAPH)
             except ModelError as error:
@@ -166,7 +160,7 @@ def _open_providers_entry(
     writer = _ProviderWriter(source, settings)
     with entries.holding(key, writer) as entry:
         if entry is None:
-            return _open_as_it_is(source, settings, writer.refusal or "no room or no rights")
+            return _open_as_it_is(source, settings, entries.refusal)
         before = _contents(entry)
         session = sessions.open_session(source, settings, cache_folder=entry)
         if before.items() <= _contents(entry).items():
@@ -200,36 +194,32 @@ def _parts(source: Source, settings: Settings, *, mapped: bool) -> dict[str, int
 
 
 class _Writer:
-    """Fills an entry; remembers whether it was called, and why it could not."""
+    """Fills an entry; remembers whether it was called. An `OSError` says why there is none."""
 
     def __init__(self, source: Source, settings: Settings) -> None:
         self._source = source
         self._settings = settings
         self.called = False
-        self.refusal = ""
 
     def __call__(self, entry: Path) -> None:
         self.called = True
         need = int(self._source.size * ENTRY_SIZE_FACTOR)
         free = shutil.disk_usage(entry).free
         if free < need:
-            self.refusal = f"{memory.human(free)} free on its disk, and up to {memory.human(need)} needed"
-            raise OSError(self.refusal)
+            raise OSError(f"{memory.human(free)} free on its disk, and up to {memory.human(need)} needed")
         if self._source.bundle is not None:
             Bundle.open(self._source.bundle.path, checksums=True)
         before = self._source.stamp()
         self._fill(entry)
         if self._source.stamp() != before or not self._source.is_current():
-            self.refusal = "the model was changed while it was read"
-            raise OSError(self.refusal)
+            raise OSError("the model was changed while it was read")
 
     def _fill(self, entry: Path) -> None:
         try:
             sessions.save_compiled(self._source, self._settings, entry / GRAPH)
         except ModelError as error:
             # The model may be at fault, or the saving alone: loading it as it is will tell.
-            self.refusal = "ONNX Runtime cannot save its optimized graph"
-            raise OSError(self.refusal) from error
+            raise OSError("ONNX Runtime cannot save its optimized graph") from error
 
 
 class _ProviderWriter(_Writer):
@@ -239,8 +229,7 @@ class _ProviderWriter(_Writer):
         sessions.open_session(self._source, self._settings, cache_folder=entry)
         at_load = [name for name, _ in _own_caches(self._settings) if providers.FACTS[name].own_cache == "at load"]
         if at_load and not any(entry.iterdir()):
-            self.refusal = f"{at_load[0]} has nothing to keep of this model"
-            raise OSError(self.refusal)
+            raise OSError(f"{at_load[0]} has nothing to keep of this model")
 
 
 def _why_not(source: Source, settings: Settings, place: Path | None, *, asked_by_name: bool) -> str:
@@ -255,7 +244,14 @@ def _why_not(source: Source, settings: Settings, place: Path | None, *, asked_by
         return _why_no_own_cache(others, settings, place)
     if not asked_by_name and source.size < WORTH_BYTES:
         return f"a model of {memory.human(source.size)} loads as quickly without"
+    limit = _limit_bytes()
+    if source.size > limit:  # and an entry is the weights once more, at the least
+        return f"a model of {memory.human(source.size)} is more than the {memory.human(limit)} of {LIMIT_VARIABLE}"
     return ""
+
+
+def _limit_bytes() -> int:
+    return memory.parse(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT, where=LIMIT_VARIABLE)
 
 
 def _why_no_own_cache(others: list[str], settings: Settings, place: Path) -> str:

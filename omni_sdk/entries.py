@@ -13,7 +13,12 @@ Processes
     `WAIT_SECONDS` at most. A process that dies gives up its locks; what it had half written is swept.
 
 Failure
-    No room, no rights, no locks: `holding` yields None, and the caller does without.
+    No room, no rights, no locks: `holding` yields None, `refusal` says why, and the caller does without. An entry that
+    is larger than the whole cache is noted by its size, so that it is written once and not at every load.
+
+Leftovers
+    Whoever writes an entry sweeps: folders and files of dead writers, notes that nobody used for a long time, locks of
+    entries that are gone. A lock's file is removed by who holds it, and a lock counts only while its file stands.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from omni_sdk import files, folders, stamps, strict
+from omni_sdk import files, folders, memory, stamps, strict
 from omni_sdk.errors import BundleError
 from omni_sdk.files import FileEntry
 
@@ -44,6 +49,12 @@ STAMP = "verified.json"
 WAIT_SECONDS = 120.0
 EVICTION_WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02
+LOCK = ".lock-"
+LOCK_DIGITS = 4
+BEYOND = ".beyond-"
+# What a note saves can be had again: it may go when nobody wrote or used it for a season.
+NOTES = (".digest-*", ".unread-*", f"{BEYOND}*")
+NOTE_SECONDS = 90 * 86400.0
 
 
 class Entries:
@@ -56,11 +67,17 @@ class Entries:
     limit_bytes : int
         Sum of the entries' files; the least recently used go first, never one that
         is being read. An entry for which there is no room is not kept.
+
+    Attributes
+    ----------
+    refusal : str
+        Why `holding` last yielded None.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
+        self.refusal = ""
 
     @contextlib.contextmanager
     def holding(self, key: str, write: Callable[[Path], None]) -> Iterator[Path | None]:
@@ -113,21 +130,54 @@ class Entries:
                 with self._lock(key, alone=True):
                     if not self._is_whole(place):
                         self._write(key, write)
+            self.refusal = "other processes dropped the entry as soon as it was written"
         except OSError as error:
+            self.refusal = f"{error.strerror} at {error.filename}" if error.filename else str(error)
             logger.warning("the cache folder %s cannot serve: %s", self.folder, error)
         return None
 
     def _write(self, key: str, write: Callable[[Path], None]) -> None:
         place = self.folder / key
-        folders.sweep_inside(self.folder)
+        self._sweep()
         shutil.rmtree(place, ignore_errors=True)
+        self._refuse_beyond(self._noted_bytes(key))
         with folders.replacing(place, _refuse, durable=False) as folder:
             write(folder)
             listed = files.listing(folder)
             document = {"format": FORMAT, "key": key, "files": [asdict(entry) for entry in listed]}
             (folder / LISTING).write_text(json.dumps(document))
             stamps.note(folder / STAMP, stamps.state([(folder / entry.name).stat() for entry in listed]))
+            size = _bytes(folder)
+            if size > self.limit_bytes:
+                stamps.note(self.folder / f"{BEYOND}{key}", {"bytes": size})
+            self._refuse_beyond(size)
         self._evict(keep=key)
+        if not place.is_dir():
+            raise OSError(f"entries in use leave no room for one of {memory.human(size)}")
+
+    def _noted_bytes(self, key: str) -> int:
+        """Size of an entry that was once too large to be kept; else 0."""
+        with contextlib.suppress(BundleError, OSError):
+            note = stamps.read(self.folder, f"{BEYOND}{key}")
+            size = note.get("bytes") if isinstance(note, dict) else None
+            return size if isinstance(size, int) else 0
+        return 0
+
+    def _refuse_beyond(self, size: int) -> None:
+        if size > self.limit_bytes:
+            most = memory.human(self.limit_bytes)
+            raise OSError(f"an entry of {memory.human(size)} is more than the {most} that the cache may hold")
+
+    def _sweep(self) -> None:
+        folders.sweep_inside(self.folder)
+        for pattern in NOTES:
+            folders.remove_old(self.folder, pattern, NOTE_SECONDS)
+        used = {place.name[:LOCK_DIGITS] for place in self.folder.glob("[0-9a-f]*")}
+        for path in self.folder.glob(f"{LOCK}*"):
+            digits = path.name.removeprefix(LOCK)
+            if digits not in used:
+                with contextlib.suppress(OSError), self._lock(digits, alone=True, wait=0.0):
+                    path.unlink()
 
     def _is_whole(self, place: Path) -> bool:
         if not place.is_dir():
@@ -166,7 +216,7 @@ class Entries:
         found = []
         for place in self.folder.glob("[0-9a-f]*"):
             with contextlib.suppress(OSError):
-                size = sum(path.stat().st_size for path in place.iterdir())
+                size = _bytes(place)
                 used = place / STAMP
                 found.append((place, size, used.stat().st_mtime if used.exists() else 0.0))
         return found
@@ -175,23 +225,42 @@ class Entries:
     def _lock(self, key: str, *, alone: bool, wait: float | None = None) -> Iterator[None]:
         if sys.platform == "win32":
             raise OSError("files have no shared locks here")
-        path = self.folder / f".lock-{key[:4]}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            seconds = WAIT_SECONDS if wait is None else wait
-            operation = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
-            deadline = time.monotonic() + seconds
-            while True:
-                try:
-                    fcntl.flock(descriptor, operation)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise TimeoutError(f"another process held {path.name} for {seconds:g} s") from None
-                    time.sleep(POLL_SECONDS)
-            yield
-        finally:
-            os.close(descriptor)
+        path = self.folder / f"{LOCK}{key[:LOCK_DIGITS]}"
+        seconds = WAIT_SECONDS if wait is None else wait
+        deadline = time.monotonic() + seconds
+        operation = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                if _locked(descriptor, operation) and _stands(path, descriptor):
+                    yield
+                    return
+            finally:
+                os.close(descriptor)
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"another process held {path.name} for {seconds:g} s")
+            time.sleep(POLL_SECONDS)
+
+
+def _locked(descriptor: int, operation: int) -> bool:
+    """Whether the lock could be had now."""
+    if sys.platform != "win32":
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, operation)
+            return True
+    return False
+
+
+def _stands(path: Path, descriptor: int) -> bool:
+    """Whether a locked file is still the one at its path: a sweep may have removed it before it was locked."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _listed(place: Path) -> tuple[FileEntry, ...]:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import omni_sdk as omni
-from omni_sdk import compiled, cpu, session
+from omni_sdk import compiled, cpu, folders, session
 from omni_sdk.bundle import create
 from omni_sdk.entries import Entries
 from omni_sdk.errors import BundleError, ModelError, SettingsError
@@ -185,12 +185,41 @@ def test_a_disk_without_room_or_rights_costs_only_the_speed_up(tmp_path, monkeyp
         assert model._compiled.state == "off"
         assert "free on its disk" in model._compiled.reason
     monkeypatch.undo()
-    monkeypatch.setenv(compiled.LIMIT_VARIABLE, "1000")
-    assert infer(path, tmp_path / "cache")[0] == "off"
-    assert Entries(tmp_path / "cache" / "compiled", 1000).bytes() == 0
     monkeypatch.setenv(compiled.LIMIT_VARIABLE, "plenty")
     with pytest.raises(SettingsError, match=compiled.LIMIT_VARIABLE):
         infer(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("limit", "compilations", "reason"),
+    [(1000, 0, "KiB is more than the 1000 B of OMNI_SDK_"), (18_000, 1, "KiB that the cache may hold")],
+)
+def test_a_model_beyond_the_caches_limit_is_compiled_at_most_once_and_explained(
+    tmp_path, monkeypatch, limit, compilations, reason
+):
+    """Where the model's size decides, never; where only the entry's does, once, for its size is then noted."""
+    path, cache = save(tmp_path / "m.onnx"), tmp_path / "cache"
+    saved, calls = session.save_compiled, []
+    monkeypatch.setattr(session, "save_compiled", lambda *given: calls.append(1) or saved(*given))
+    monkeypatch.setenv(compiled.LIMIT_VARIABLE, str(limit))
+    for _ in range(3):
+        with omni.load(path, cache_dir=cache) as model:
+            told = model.explain().compile_cache
+        assert told.startswith("off, ")
+        assert reason in told
+    assert len(calls) == compilations
+    assert Entries(cache / "compiled", limit).bytes() == 0
+    monkeypatch.delenv(compiled.LIMIT_VARIABLE)
+    assert [infer(path, cache)[0] for _ in range(2)] == ["built", "hit"]
+
+
+def test_a_cache_folder_that_others_can_replace_costs_only_the_speed_up(tmp_path):
+    path = save(tmp_path / "m.onnx")
+    open_to_all = tmp_path / "everyone's"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with omni.load(path, cache_dir=open_to_all / "cache") as model:
+        assert "may be written by everyone" in model.explain().compile_cache
 
 
 def test_a_model_at_fault_fails_as_it_does_without_a_cache(tmp_path):
@@ -230,11 +259,11 @@ def test_a_bundle_replaced_during_the_load_is_opened_anew(tmp_path, monkeypatch)
 
 
 def test_where_the_cache_stands(tmp_path, monkeypatch):
-    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path / "here"))
+    monkeypatch.setenv(folders.CACHE_VARIABLE, str(tmp_path / "here"))
     assert compiled.folder() == tmp_path / "here" / "compiled"
     assert compiled.folder(tmp_path / "there") == tmp_path / "there" / "compiled"
     assert compiled.folder(None) is None
-    monkeypatch.delenv(compiled.FOLDER_VARIABLE)
+    monkeypatch.delenv(folders.CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert compiled.folder() == tmp_path / "home" / "omni-sdk" / "compiled"
 
@@ -250,7 +279,7 @@ def test_explain_tells_what_the_cache_did(tmp_path):
 
 
 def test_small_models_leave_the_users_cache_folder_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(folders.CACHE_VARIABLE, str(tmp_path / "cache"))
     path = save(tmp_path / "m.onnx")
     with omni.load(path) as model:
         assert model._compiled.state == "off"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from omni_sdk import entries, files, stamps
-from omni_sdk.entries import LISTING, STAMP, Entries
+from omni_sdk import entries, files, folders, stamps
+from omni_sdk.entries import BEYOND, LISTING, STAMP, Entries
 from omni_sdk.errors import ModelError
 
 KEY, OTHER = "a" * 32, "b" * 32
@@ -145,16 +145,79 @@ def test_an_entry_in_use_is_not_evicted(store):
     with store.holding(KEY, write) as folder:
         store.limit_bytes = store.bytes()
         assert read(store, OTHER, write) is None
+        assert "entries in use leave no room" in store.refusal
+        assert write.calls == 2
         assert folder.is_dir()
     assert read(store, OTHER, write) == CONTENT
     assert not folder.exists()
 
 
-def test_an_entry_beyond_the_limit_is_not_kept(store):
-    store.limit_bytes = 1000
+def test_an_entry_beyond_the_limit_is_written_once_and_nothing_goes_for_it(store):
+    read(store, OTHER, Writer(b"small"))
+    store.limit_bytes = 4000
     write = Writer()
-    assert read(store, KEY, write) is None
-    assert store.bytes() == 0
+    for _ in range(3):
+        assert read(store, KEY, write) is None
+        assert "KiB is more than the 3.9 KiB that the cache may hold" in store.refusal
+    assert write.calls == 1
+    assert [place.name for place in store.folder.glob("[0-9a-f]*")] == [OTHER]
+    store.limit_bytes = 1 << 20
+    assert read(store, KEY, write) == CONTENT
+    assert write.calls == 2
+
+
+def test_a_damaged_note_of_a_size_is_no_note(store):
+    folders.make_private(store.folder)
+    for text in ("", "[]", "{}", '{"bytes": "9999999"}', "nonsense"):
+        (store.folder / f"{BEYOND}{KEY}").write_text(text)
+        assert read(store, KEY, Writer()) == CONTENT
+        store.drop(KEY)
+
+
+def test_leftovers_are_swept_where_that_is_safe(store):
+    read(store, KEY, Writer())
+    names = (".digest-0", ".unread-0", f"{BEYOND}{OTHER}")
+    for name in names:
+        (store.folder / name).touch()
+        os.utime(store.folder / name, (0, 0))
+        (store.folder / f"{name}1").touch()
+    (store.folder / ".lock-0000").touch()
+    (store.folder / ".lock-1111").touch()
+    with store._lock("1111", alone=False):
+        read(store, OTHER, Writer())
+    left = {path.name for path in store.folder.iterdir()}
+    assert left == {KEY, OTHER, ".lock-aaaa", ".lock-bbbb", ".lock-1111", *(f"{name}1" for name in names)}
+
+
+def test_a_lock_counts_only_while_its_file_stands(store):
+    """Whoever opened a lock's file before it was swept locks the one that stands there now, as others do."""
+    folders.make_private(store.folder)
+    path = store.folder / ".lock-aaaa"
+    opened = os.open
+    swept = []
+
+    def open_and_sweep(name, *given):
+        descriptor = opened(name, *given)
+        if name == path and not swept:
+            swept.append(path.unlink())
+        return descriptor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entries.os, "open", open_and_sweep)
+        with store._lock(KEY, alone=True), pytest.raises(TimeoutError), store._lock(KEY, alone=False, wait=0.0):
+            raise AssertionError("both hold it")
+    assert swept
+
+
+def test_why_an_entry_was_not_to_be_had_is_told(store, monkeypatch):
+    store.folder.mkdir(mode=0o755)
+    assert read(store, KEY, Writer()) is None
+    assert "not private to this user" in store.refusal
+    store.folder.chmod(0o700)
+    monkeypatch.setattr(entries, "WAIT_SECONDS", 0.0)
+    with store._lock(KEY, alone=True):
+        assert read(store, KEY, Writer()) is None
+    assert "another process held .lock-aaaa" in store.refusal
 
 
 def test_a_folder_that_others_may_touch_is_not_used(store, caplog):
