@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import graphs
 import numpy as np
@@ -161,6 +162,52 @@ def test_a_stack_with_a_failing_row_is_run_row_by_row(decoder):
     assert np.isnan(made["s"][1])
     for index in (0, 2):
         np.testing.assert_array_equal(made["y"][index], batch["x"][index] * batch["z"][index])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_batches_are_of_one_kind_whatever_their_rows(decoder, voice, own):
+    """Rows with the model's first dimension or without, all failed, or some: Arrow sees one type."""
+    numbers = {name: np.ones((2, 1, 4) if own else (2, 4), np.float32) for name in "xz"}
+    codes = np.stack([served.codes(3)] * 2) if own else np.concatenate([served.codes(3)] * 2)
+    for model, good, wrong in (
+        (decoder, numbers, {**numbers, "z": np.ones((2, 3, 2, 4), np.float32)}),
+        (voice, {"audio_codes": codes}, {"audio_codes": codes + 9999}),
+    ):
+        infer_batches = InferBatches(model)
+        made, failed = infer_batches(good), infer_batches(wrong)
+        assert made["error"].tolist() == [None, None]
+        assert None not in failed["error"].tolist()
+        for name in made.keys() - {"error"}:
+            assert (made[name].dtype, made[name].shape) == (failed[name].dtype, failed[name].shape)
+            ranks = {np.ndim(value) for values in (made[name], failed[name]) for value in values}
+            assert ranks == {{"y": 1, "s": 0, "waveform": 2}[name]}
+
+
+def test_rows_keep_the_models_first_dimension_where_they_are_asked_to(decoder):
+    rows_of_two = {name: np.ones((2, 2, 4), np.float32) for name in "xz"}
+    made = InferBatches(decoder, keep_first=True)(rows_of_two)
+    assert [value.shape for value in made["y"]] == [(2, 4), (2, 4)]
+    stacked = InferBatches(decoder, keep_first=True)(batch_of([3, 3]))
+    assert [value.shape for value in stacked["y"]] == [(1, 3), (1, 3)]
+    failed = InferBatches(decoder)(rows_of_two)
+    assert all("keep_first=True" in error["reason"] for error in failed["error"])
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), ZeroDivisionError("ours")])
+def test_whatever_a_row_meets_stands_in_its_column(decoder, error):
+    infer_batches = InferBatches(decoder)
+    model = infer_batches._model
+
+    def infer(feeds):
+        if len(feeds["x"]) > 1 or feeds["x"].shape[1] == 2:
+            raise error
+        return model.infer(feeds)
+
+    infer_batches._model = SimpleNamespace(infer=infer, stats=model.stats)
+    made = infer_batches(batch_of([4, 2, 4]))
+    assert [one and one["index"] for one in made["error"]] == [None, 1, None]
+    assert type(error).__name__ in made["error"][1]["reason"]
+    assert np.isfinite(made["s"][[0, 2]]).all()
 
 
 def test_wrong_use_is_told_at_once(decoder):

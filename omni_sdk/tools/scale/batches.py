@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.util import metrics as ray_metrics
 
-from omni_sdk.bundle import Bundle, is_bundle
-from omni_sdk.errors import InputError, ModelError, OmniError
-from omni_sdk.model import Model, load
+from omni_sdk.bundle import Bundle, Manifest, is_bundle
+from omni_sdk.errors import InputError, ModelError
+from omni_sdk.model import Model
 from omni_sdk.settings import Settings
 from omni_sdk.tools.scale import rows as row_wise
+from omni_sdk.tools.scale.loading import load_with_manifest
 from omni_sdk.tools.scale.metrics import Metrics
 from omni_sdk.tools.scale.resources import fitted, read_settings
 from omni_sdk.tools.scale.rows import Bucket, Feeds
@@ -43,7 +44,8 @@ class InferBatches:
     A row has one array for each input, with the model's first dimension or without; rows of any lengths may stand in
     one batch. The batch that comes back has the outputs and the columns that are no inputs, row by row, and a
     column of errors: None, or a struct of the row's `index` in the batch and the `reason` for which it has no
-    outputs (NaN, or empty arrays). An error of one row is no other row's.
+    outputs (NaN, or empty arrays). An error of one row is no other row's. Outputs are of one rank in every batch,
+    however the rows came: without the model's first dimension, or with it (`keep_first`).
 
     Parameters
     ----------
@@ -61,6 +63,9 @@ class InferBatches:
         Which to keep; default: all but carried states.
     max_stack : int, default 32
         Rows of one run at most, where the model takes several.
+    keep_first : bool, optional
+        Whether a row's outputs have the model's first dimension. Default: they have it only where no input has another
+        behind one that a row may leave out.
 
     Raises
     ------
@@ -80,9 +85,9 @@ class InferBatches:
         constants: Mapping[str, Any] | None = None,
         outputs: Sequence[str] | None = None,
         max_stack: int = MAX_STACK,
+        keep_first: bool | None = None,
     ) -> None:
-        self._model, source = _loaded(model, settings, cache_dir)
-        carried = _carried(source)
+        self._model, source, carried = _loaded(model, settings, cache_dir)
         self._constants = {
             spec.name: np.asarray(constants[spec.name], spec.dtype)
             for spec in self._model.inputs
@@ -96,6 +101,7 @@ class InferBatches:
             self._outputs = [spec for spec in self._outputs if spec.name in outputs]
         self._stackable = row_wise.is_stackable(self._inputs, self._outputs) and not self._constants
         self._max_stack = max_stack
+        self._keep_first = not row_wise.has_rows(self._inputs) if keep_first is None else keep_first
         self._metrics = Metrics(ray_metrics, source)
 
     def __call__(self, batch: Columns | pa.Table) -> dict[str, Any]:
@@ -124,13 +130,13 @@ class InferBatches:
         for row in range(count):
             try:
                 ready[row] = row_wise.feeds_of(taken, row, self._inputs)
-            except OmniError as error:
+            except Exception as error:
                 errors[row] = _told(row, error)
         results: dict[str, list[np.ndarray | None]] = {spec.name: [None] * count for spec in self._outputs}
         for bucket in row_wise.buckets(ready, self._inputs, stackable=self._stackable, most=self._max_stack):
             self._run(bucket, ready, results, errors)
         self._metrics.publish(self._model.stats())
-        made = {s.name: row_wise.column(results[s.name], s) for s in self._outputs}
+        made = {s.name: row_wise.column(results[s.name], s, keep_first=self._keep_first) for s in self._outputs}
         kept = {name: values for name, values in table.items() if name not in self._columns.values()}
         return {**kept, **made, ERROR: _errors(errors)}
 
@@ -143,7 +149,8 @@ class InferBatches:
     ) -> None:
         try:
             outputs = self._model.infer({**bucket.feeds, **self._constants})
-        except OmniError as error:
+            found = {name: bucket.apart(outputs[name], name, keep_first=self._keep_first) for name in results}
+        except Exception as error:  # also what is no fault of the row's: the others' results are not lost with it
             if len(bucket.rows) == 1:
                 errors[bucket.rows[0]] = _told(bucket.rows[0], error)
                 return
@@ -153,7 +160,7 @@ class InferBatches:
                     self._run(single, ready, results, errors)
             return
         for name, values in results.items():
-            for row, part in zip(bucket.rows, bucket.apart(outputs[name]), strict=True):
+            for row, part in zip(bucket.rows, found[name], strict=True):
                 values[row] = part
 
     def _taken(self, table: Columns, column: str) -> Any:
@@ -183,22 +190,23 @@ def _loaded(
     model: str | PathLike[str] | Model,
     settings: Settings | str | dict[str, object] | None,
     cache_dir: str | PathLike[str] | EllipsisType | None,
-) -> tuple[Model, str]:
-    """The model with the threads that Ray gave, and where it came from."""
+) -> tuple[Model, str, set[str]]:
+    """The model with the threads that Ray gave, where it came from, and what it carries from step to step."""
     if not isinstance(model, Model):
-        return load(model, fitted(read_settings(settings)), cache_dir=cache_dir), str(model)
+        made, manifest = load_with_manifest(model, fitted(read_settings(settings)), cache_dir)
+        return made, str(model), _carried(manifest)
     if settings is not None:
         raise InputError("Expected settings with a path, got them with a loaded model - at InferBatches")
     _, (source, own, own_cache) = model.__reduce__()
     wanted = fitted(own)
-    return (model if wanted == own else load(source, wanted, cache_dir=own_cache)), str(source)
+    if wanted != own:
+        made, manifest = load_with_manifest(source, wanted, own_cache)
+        return made, str(source), _carried(manifest)
+    return model, str(source), _carried(Bundle.open(source).manifest if is_bundle(source) else None)
 
 
-def _carried(source: str) -> set[str]:
-    if not is_bundle(source):
-        return set()
-    state = Bundle.open(source).manifest.state
-    return {*state, *state.values()}
+def _carried(manifest: Manifest | None) -> set[str]:
+    return {*manifest.state, *manifest.state.values()} if manifest is not None else set()
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:
@@ -208,7 +216,7 @@ def _numpy(column: pa.ChunkedArray) -> np.ndarray:
     return array
 
 
-def _told(row: int, error: OmniError) -> dict[str, object]:
+def _told(row: int, error: Exception) -> dict[str, object]:
     return {"index": row, "reason": f"{type(error).__name__}: {error}"}
 
 

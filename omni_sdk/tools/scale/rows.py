@@ -27,21 +27,49 @@ class Bucket:
     ----------
     rows : tuple of int
         Their places in the batch.
-    feeds : dict of str to ndarray
-        Stacked, or one row's own.
+    parts : tuple of feeds
+        Each row's own.
     lead : {"stacked", "added", "own"}
         Where the first dimension comes from: the rows themselves, one that was added to the row, or the row has it.
+    added : frozenset of str, default empty
+        Inputs that it was added to.
     """
 
     rows: tuple[int, ...]
-    feeds: Feeds
+    parts: tuple[Feeds, ...]
     lead: str
+    added: frozenset[str] = frozenset()
 
-    def apart(self, result: np.ndarray) -> list[np.ndarray]:
-        """One output's part of each row, views of it."""
-        if self.lead == "own":
+    @property
+    def feeds(self) -> Feeds:
+        """What runs: made when it is asked for, since a stack takes memory that may not be there."""
+        if self.lead == "stacked":
+            return {name: np.stack([part[name] for part in self.parts]) for name in self.parts[0]}
+        return {name: array[None] if name in self.added else array for name, array in self.parts[0].items()}
+
+    def apart(self, result: np.ndarray, name: str, *, keep_first: bool) -> list[np.ndarray]:
+        """One output's part of each row, views of it; with or without the model's first dimension, as in every batch.
+
+        Raises
+        ------
+        InputError
+            When they are to be without it, and a row's is not of size 1.
+        """
+        if not result.ndim:
             return [result]
-        return list(result) if self.lead == "stacked" else [result[0] if result.ndim else result]
+        if self.lead == "stacked":
+            return [result[row : row + 1] for row in range(len(result))] if keep_first else list(result)
+        if keep_first:
+            return [result]
+        if len(result) != 1:
+            raise InputError(f"Expected one result for the row, got {len(result)} - at output {name!r}",
+                             hint="keep the model's first dimension: keep_first=True")  # fmt: skip
+        return [result[0]]
+
+
+def has_rows(inputs: Sequence[TensorSpec]) -> bool:
+    """Whether the first dimension of what rows bring looks like one that counts rows: others stand behind it."""
+    return any(len(spec.shape) > 1 and _may_lack_first(spec) for spec in inputs)
 
 
 def is_stackable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
@@ -84,33 +112,34 @@ def buckets(rows: Mapping[int, Feeds], specs: Sequence[TensorSpec], *, stackable
         if stackable and len(missing) == len(specs):
             for begin in range(0, len(members), most):
                 some = tuple(members[begin : begin + most])
-                yield Bucket(some, {s.name: np.stack([rows[row][s.name] for row in some]) for s in specs}, "stacked")
+                yield Bucket(some, tuple(rows[row] for row in some), "stacked")
             continue
-        added = {spec.name for spec in missing if spec.shape[0] in (1, None) or isinstance(spec.shape[0], str)}
+        added = frozenset(spec.name for spec in missing if _may_lack_first(spec))
         for row in members:
-            feeds = {name: array[None] if name in added else array for name, array in rows[row].items()}
-            yield Bucket((row,), feeds, "added" if added else "own")
+            yield Bucket((row,), (rows[row],), "added" if added else "own", added)
 
 
-def column(values: Sequence[np.ndarray | None], spec: TensorSpec) -> np.ndarray:
-    """One output of every row as a column: of one kind in every batch, as Arrow wants it.
+def column(values: Sequence[np.ndarray | None], spec: TensorSpec, *, keep_first: bool = False) -> np.ndarray:
+    """One output of every row as a column: of one kind and one rank in every batch, as Arrow wants it.
 
     Dense where the model fixes the shape of a row, else an array of arrays. A row without a result has NaN (0 where
-    the dtype has none) in the one, an empty array in the other.
+    the dtype has none) in the one, an empty array in the other: what the model says of its output decides, whatever
+    the rows of one batch are.
     """
-    there = [value for value in values if value is not None]
-    rank = there[0].ndim if there else max(0, len(spec.shape) - 1)
-    sizes = spec.shape[len(spec.shape) - rank :]
-    fixed = [size for size in sizes if isinstance(size, int)]
-    if len(fixed) == len(sizes) and len({value.shape for value in there}) <= 1:
-        shape = there[0].shape if there else tuple(fixed)
-        missing = np.full(shape, np.nan if spec.dtype.kind == "f" else 0, spec.dtype)
-        return np.stack([missing if value is None else value for value in values])
-    empty = np.empty((0,) * max(1, rank), spec.dtype)
+    sizes = spec.shape if keep_first else spec.shape[1:]
+    fixed = tuple(size for size in sizes if isinstance(size, int))
+    if len(fixed) == len(sizes) and all(value is None or value.shape == fixed for value in values):
+        missing = np.full(fixed, np.nan if spec.dtype.kind == "f" else 0, spec.dtype)
+        return np.stack([missing if value is None else value for value in values]) if values else missing[None][:0]
+    empty = np.empty((0,) * max(1, len(sizes)), spec.dtype)
     ragged = np.empty(len(values), object)
     for index, value in enumerate(values):
         ragged[index] = empty if value is None else value
     return ragged
+
+
+def _may_lack_first(spec: TensorSpec) -> bool:
+    return bool(spec.shape) and (spec.shape[0] in (1, None) or isinstance(spec.shape[0], str))
 
 
 def _array(value: Any, spec: TensorSpec) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from omni_sdk.errors import InputError
 from omni_sdk.specs import TensorSpec
-from omni_sdk.tools.scale.rows import buckets, column, feeds_of, is_stackable
+from omni_sdk.tools.scale.rows import buckets, column, feeds_of, has_rows, is_stackable
 
 
 def spec(name: str, *shape: int | str | None, kind: str = "float") -> TensorSpec:
@@ -26,7 +26,7 @@ def test_every_row_runs_once_on_its_own_values(lengths, most, stackable):
     for bucket in buckets(rows, [X], stackable=stackable, most=most):
         assert len(bucket.rows) <= (most if stackable else 1)
         assert bucket.feeds["x"].shape == (len(bucket.rows), lengths[bucket.rows[0]])
-        for row, part in zip(bucket.rows, bucket.apart(bucket.feeds["x"] * 2), strict=True):
+        for row, part in zip(bucket.rows, bucket.apart(bucket.feeds["x"] * 2, "y", keep_first=False), strict=True):
             assert row not in seen
             seen[row] = part
     assert seen.keys() == rows.keys()
@@ -39,7 +39,26 @@ def test_a_row_may_bring_its_own_first_dimension():
     own, lone = buckets(rows, [X], stackable=True, most=8)
     assert (own.lead, own.feeds["x"].shape) == ("own", (1, 3))
     assert (lone.lead, lone.feeds["x"].shape) == ("stacked", (1, 3))
-    assert own.apart(np.zeros((1, 6)))[0].shape == (1, 6)
+    for bucket in (own, lone):
+        assert bucket.apart(np.zeros((1, 6)), "y", keep_first=False)[0].shape == (6,)
+        assert bucket.apart(np.zeros((1, 6)), "y", keep_first=True)[0].shape == (1, 6)
+    assert own.apart(np.array(3), "y", keep_first=False)[0].shape == ()
+    with pytest.raises(InputError, match=r"^Expected one result for the row, got 2 - at output 'y'"):
+        own.apart(np.zeros((2, 6)), "y", keep_first=False)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "want"),
+    [
+        ([X], True),
+        ([spec("x", 1, 16, "time"), spec("rate", 1)], True),
+        ([spec("x", "samples")], False),
+        ([spec("x", 8, 4)], False),
+        ([spec("rate")], False),
+    ],
+)
+def test_where_the_first_dimension_counts_rows(inputs, want):
+    assert has_rows(inputs) == want
 
 
 @pytest.mark.parametrize(
@@ -88,3 +107,15 @@ def test_columns_are_of_one_kind():
     scalars = column([np.array(3), None], spec("y", "batch", kind="int64"))
     np.testing.assert_array_equal(scalars, [3, 0])
     assert column([None], spec("y", 1, 1, "n")).shape == (1,)
+
+
+@pytest.mark.parametrize("keep_first", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 4), ("batch", 4), (1, 1, "n"), ("batch",), (1,)])
+def test_a_batch_whose_rows_all_failed_looks_like_the_others(sizes, keep_first):
+    """Arrow takes no column whose type changes from one batch to the next."""
+    made = spec("y", *sizes)
+    value = np.ones([size if isinstance(size, int) else 1 for size in sizes[not keep_first :]], np.float32)
+    columns = [column(some, made, keep_first=keep_first) for some in ([value] * 2, [None, value], [None, None], [])]
+    assert len({(one.dtype, one.shape[1:]) for one in columns}) == 1
+    ranks = {part.ndim for one in columns if one.dtype == object for part in one}
+    assert len(ranks) <= 1
