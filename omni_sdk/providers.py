@@ -20,30 +20,40 @@ TENSORRT = "TensorrtExecutionProvider"
 
 Options: TypeAlias = dict[str, str]
 
-_OPENVINO_OPTIONS = """
+# Options by what their values are: switches, whole numbers, and the rest.
+_OPENVINO_SWITCHES = "enable_opencl_throttling enable_qdq_optimizer enable_causallm disable_dynamic_shapes"
+_OPENVINO_OTHERS = """
     device_type device_id device_luid precision num_of_threads num_streams cache_dir load_config context model_priority
-    enable_opencl_throttling enable_qdq_optimizer enable_causallm disable_dynamic_shapes reshape_input layout
+    reshape_input layout
 """
-_CUDA_OPTIONS = """
-    device_id gpu_mem_limit arena_extend_strategy cudnn_conv_algo_search cudnn_conv_use_max_workspace
-    cudnn_conv1d_pad_to_nc1d do_copy_in_default_stream enable_cuda_graph enable_skip_layer_norm_strict_mode
-    fuse_conv_bias prefer_nhwc sdpa_kernel use_tf32 use_ep_level_unified_stream has_user_compute_stream
-    user_compute_stream gpu_external_alloc gpu_external_free gpu_external_empty_cache tunable_op_enable
-    tunable_op_tuning_enable tunable_op_max_tuning_duration_ms
+_CUDA_SWITCHES = """
+    cudnn_conv_use_max_workspace cudnn_conv1d_pad_to_nc1d do_copy_in_default_stream enable_cuda_graph
+    enable_skip_layer_norm_strict_mode fuse_conv_bias prefer_nhwc use_tf32 use_ep_level_unified_stream
+    has_user_compute_stream tunable_op_enable tunable_op_tuning_enable
 """
-_TENSORRT_OPTIONS = """
-    device_id has_user_compute_stream user_compute_stream trt_max_partition_iterations trt_min_subgraph_size
-    trt_max_workspace_size trt_fp16_enable trt_bf16_enable trt_int8_enable trt_int8_calibration_table_name
-    trt_int8_use_native_calibration_table trt_dla_enable trt_dla_core trt_dump_subgraphs trt_engine_cache_enable
-    trt_engine_cache_path trt_engine_cache_prefix trt_weight_stripped_engine_enable trt_onnx_model_folder_path
-    trt_engine_decryption_enable trt_engine_decryption_lib_path trt_force_sequential_engine_build
-    trt_context_memory_sharing_enable trt_layer_norm_fp32_fallback trt_timing_cache_enable trt_timing_cache_path
-    trt_force_timing_cache trt_detailed_build_log trt_build_heuristics_enable trt_sparsity_enable
-    trt_builder_optimization_level trt_auxiliary_streams trt_tactic_sources trt_extra_plugin_lib_paths
-    trt_profile_min_shapes trt_profile_max_shapes trt_profile_opt_shapes trt_cuda_graph_enable
-    trt_ep_context_embed_mode trt_ep_context_file_path trt_dump_ep_context_model trt_engine_hw_compatible
-    trt_onnx_bytestream trt_onnx_bytestream_size trt_external_data_bytestream trt_external_data_bytestream_size
-    trt_op_types_to_exclude trt_load_user_initializer trt_preview_features
+_CUDA_NUMBERS = """
+    device_id gpu_mem_limit sdpa_kernel user_compute_stream gpu_external_alloc gpu_external_free
+    gpu_external_empty_cache tunable_op_max_tuning_duration_ms
+"""
+_CUDA_OTHERS = "arena_extend_strategy cudnn_conv_algo_search"
+_TENSORRT_SWITCHES = """
+    has_user_compute_stream trt_fp16_enable trt_bf16_enable trt_int8_enable trt_int8_use_native_calibration_table
+    trt_dla_enable trt_dump_subgraphs trt_engine_cache_enable trt_weight_stripped_engine_enable
+    trt_engine_decryption_enable trt_force_sequential_engine_build trt_context_memory_sharing_enable
+    trt_layer_norm_fp32_fallback trt_timing_cache_enable trt_force_timing_cache trt_detailed_build_log
+    trt_build_heuristics_enable trt_sparsity_enable trt_cuda_graph_enable trt_dump_ep_context_model
+    trt_engine_hw_compatible trt_load_user_initializer
+"""
+_TENSORRT_NUMBERS = """
+    device_id user_compute_stream trt_max_partition_iterations trt_min_subgraph_size trt_max_workspace_size trt_dla_core
+    trt_builder_optimization_level trt_auxiliary_streams trt_ep_context_embed_mode trt_onnx_bytestream
+    trt_onnx_bytestream_size trt_external_data_bytestream trt_external_data_bytestream_size
+"""
+_TENSORRT_OTHERS = """
+    trt_int8_calibration_table_name trt_engine_cache_path trt_engine_cache_prefix trt_onnx_model_folder_path
+    trt_engine_decryption_lib_path trt_timing_cache_path trt_tactic_sources trt_extra_plugin_lib_paths
+    trt_profile_min_shapes trt_profile_max_shapes trt_profile_opt_shapes trt_ep_context_file_path
+    trt_op_types_to_exclude trt_preview_features
 """
 
 _OPENVINO_DEVICE = r"(?:CPU|GPU|NPU)(?:\.\d+)?"
@@ -74,18 +84,36 @@ class Facts:
     own_cache: Literal["", "at load", "at runs"] = ""
 
 
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(word for text in texts for word in text.split())
+
+
 FACTS: Mapping[str, Facts] = {
     CPU: Facts("cpu", "onnxruntime", frozenset()),
-    OPENVINO: Facts("openvino", "onnxruntime-openvino", frozenset(_OPENVINO_OPTIONS.split()), own_cache="at load"),
-    CUDA: Facts("cuda", "onnxruntime-gpu", frozenset(_CUDA_OPTIONS.split()), memory="cuda"),
+    OPENVINO: Facts(
+        "openvino", "onnxruntime-openvino", _words(_OPENVINO_SWITCHES, _OPENVINO_OTHERS), own_cache="at load"
+    ),
+    CUDA: Facts("cuda", "onnxruntime-gpu", _words(_CUDA_SWITCHES, _CUDA_NUMBERS, _CUDA_OTHERS), memory="cuda"),
     TENSORRT: Facts(
-        "tensorrt", "onnxruntime-gpu", frozenset(_TENSORRT_OPTIONS.split()), memory="cuda", own_cache="at runs"
+        "tensorrt",
+        "onnxruntime-gpu",
+        _words(_TENSORRT_SWITCHES, _TENSORRT_NUMBERS, _TENSORRT_OTHERS),
+        memory="cuda",
+        own_cache="at runs",
     ),
 }
 LONG_NAMES = {facts.short: name for name, facts in FACTS.items()}
 
+_TRUTH = {"1": "True", "true": "True", "True": "True", "0": "False", "false": "False", "False": "False"}
+_SWITCH = ("|".join(_TRUTH), "True or False")
+_NUMBER = (r"\d+", "a whole number, 0 or more")
 # Values that a provider takes without a word and then ignores, or refuses on standard error alone.
 _VALUES: Mapping[tuple[str, str], tuple[str, str]] = {
+    **dict.fromkeys([(OPENVINO, key) for key in _OPENVINO_SWITCHES.split()], _SWITCH),
+    **dict.fromkeys([(CUDA, key) for key in _CUDA_SWITCHES.split()], _SWITCH),
+    **dict.fromkeys([(CUDA, key) for key in _CUDA_NUMBERS.split()], _NUMBER),
+    **dict.fromkeys([(TENSORRT, key) for key in _TENSORRT_SWITCHES.split()], _SWITCH),
+    **dict.fromkeys([(TENSORRT, key) for key in _TENSORRT_NUMBERS.split()], _NUMBER),
     (OPENVINO, "device_type"): (
         rf"{_OPENVINO_DEVICE}|(?:AUTO|HETERO|MULTI)(?::{_OPENVINO_DEVICE}(?:,{_OPENVINO_DEVICE})*)?",
         "CPU, GPU, GPU.1, NPU or AUTO:, HETERO: or MULTI: before several of them",
@@ -93,9 +121,21 @@ _VALUES: Mapping[tuple[str, str], tuple[str, str]] = {
     (OPENVINO, "precision"): ("FP32|FP16|ACCURACY", "FP32, FP16 or ACCURACY"),
     (OPENVINO, "num_of_threads"): (r"[1-9]\d*", "a number of threads, 1 or more"),
     (OPENVINO, "num_streams"): (r"[1-9]\d*", "a number of streams, 1 or more"),
+    (OPENVINO, "context"): ("(?:0x)?[0-9a-fA-F]+", "an address in hexadecimal digits"),
+    (OPENVINO, "model_priority"): ("LOW|MEDIUM|HIGH|DEFAULT", "LOW, MEDIUM, HIGH or DEFAULT"),
+    (CUDA, "arena_extend_strategy"): ("kNextPowerOfTwo|kSameAsRequested", "kNextPowerOfTwo or kSameAsRequested"),
+    (CUDA, "cudnn_conv_algo_search"): ("EXHAUSTIVE|HEURISTIC|DEFAULT", "EXHAUSTIVE, HEURISTIC or DEFAULT"),
+    (TENSORRT, "trt_auxiliary_streams"): (r"-1|\d+", "a number of streams, or -1 to leave it to TensorRT"),
+    (TENSORRT, "trt_builder_optimization_level"): ("[0-5]", "a level from 0 to 5"),
+    (TENSORRT, "trt_ep_context_embed_mode"): ("[01]", "0 or 1"),
 }
-_SWITCH = re.compile(r"(?:trt_\w+_(?:enable|fallback|compatible)|trt_(?:dump_\w+|force_\w+|detailed_build_log))")
-_TRUTH = {"1": "True", "true": "True", "0": "False", "false": "False"}
+# Providers that know their switches by these words alone; CUDA's takes 1 and 0 too.
+_SPELLED = {OPENVINO: _words(_OPENVINO_SWITCHES), TENSORRT: _words(_TENSORRT_SWITCHES)}
+# Braces of a configuration: properties by device, a few within one. What has more is not given to the parser, whose
+# depth is that of Python's stack.
+_MOST_BRACKETS = 100
+# Letters of a value that an error shows.
+_MOST_SHOWN = 200
 
 
 def long_name(name: str) -> str:
@@ -126,10 +166,15 @@ def wrong_options(name: str, options: Mapping[str, str]) -> list[tuple[str, str]
             if name == CPU and "arena" in key:
                 remedy = "for an arena of a given size set Settings(arena_bytes=...)"
             found.append((f"{name} has no option {key!r} and would ignore it", remedy))
-        elif (name, key) in _VALUES and not re.fullmatch(_VALUES[name, key][0], value):
-            found.append((f"{name} takes no {key}={value!r}", f"give {_VALUES[name, key][1]}"))
+        elif (name, key) in _VALUES and not re.fullmatch(_VALUES[name, key][0], value, re.ASCII):
+            found.append((f"{name} takes no {key}={value[:_MOST_SHOWN]!r}", f"give {_VALUES[name, key][1]}"))
         elif key == "load_config" and _config(value) is None:
-            found.append((f"{name} takes no load_config={value!r}", 'give JSON such as {"CPU": {"NUM_STREAMS": "1"}}'))
+            found.append(
+                (
+                    f"{name} takes no load_config={value[:_MOST_SHOWN]!r}",
+                    'give JSON such as {"CPU": {"NUM_STREAMS": "1"}}',
+                )
+            )
     return found
 
 
@@ -149,16 +194,15 @@ def prepared(name: str, options: Mapping[str, str], *, threads: int, cache_folde
     cache_folder : pathlib.Path, optional
         Where a provider with a cache of its own shall keep it.
     """
+    spelled = _SPELLED.get(name, frozenset())
+    options = {key: _TRUTH.get(value, value) if key in spelled else value for key, value in options.items()}
     if name == OPENVINO:
         return _openvino(options, threads, cache_folder)
     if name == CUDA:
         return {"use_tf32": "0", **options}
     if name == TENSORRT:
-        switches = {
-            key: _TRUTH.get(value, value) if _SWITCH.fullmatch(key) else value for key, value in options.items()
-        }
-        return {**_tensorrt_cache(cache_folder), **switches}
-    return dict(options)
+        return {**_tensorrt_cache(cache_folder), **options}
+    return options
 
 
 def caches_itself(options: Mapping[str, str]) -> bool:
@@ -243,6 +287,8 @@ def _tensorrt_cache(cache_folder: Path | None) -> Options:
 
 def _config(text: str) -> dict[str, dict[str, object]] | None:
     """OpenVINO's properties by device; None where the text is no such thing."""
+    if text.count("{") + text.count("[") > _MOST_BRACKETS:
+        return None
     try:
         found = json.loads(text)
     except ValueError:

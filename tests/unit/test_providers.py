@@ -33,6 +33,9 @@ def test_short_names_are_names_too():
         (OPENVINO, {"device_type": "AUTO:GPU,NPU,CPU", "load_config": '{"CPU": {"NUM_STREAMS": "1"}}'}),
         (CUDA, {"device_id": "0", "gpu_mem_limit": "1000000", "cudnn_conv_algo_search": "HEURISTIC"}),
         (TENSORRT, {"trt_fp16_enable": "True", "trt_int8_enable": "1", "trt_timing_cache_path": "/x"}),
+        (OPENVINO, {"disable_dynamic_shapes": "True", "enable_qdq_optimizer": "0", "model_priority": "HIGH"}),
+        (CUDA, {"use_tf32": "1", "prefer_nhwc": "True", "arena_extend_strategy": "kSameAsRequested"}),
+        (TENSORRT, {"trt_auxiliary_streams": "-1", "trt_builder_optimization_level": "5", "device_id": "1"}),
         ("Other", {"anything": "goes"}),
     ],
 )
@@ -53,6 +56,21 @@ def test_documented_options_pass(name, options):
         (OPENVINO, {"num_of_threads": "0"}, "takes no num_of_threads='0'", "1 or more"),
         (OPENVINO, {"load_config": "{"}, "takes no load_config", "give JSON"),
         (OPENVINO, {"load_config": '{"CPU": 1}'}, "takes no load_config", "give JSON"),
+        (OPENVINO, {"load_config": '{"CPU": ' * 100_000}, "takes no load_config", "give JSON"),
+        (OPENVINO, {"load_config": "[" * 100_000}, "takes no load_config", "give JSON"),
+        (OPENVINO, {"load_config": '{"a":' * 101 + "1" + "}" * 101}, "takes no load_config", "give JSON"),
+        (OPENVINO, {"disable_dynamic_shapes": "si"}, "takes no disable_dynamic_shapes='si'", "True or False"),
+        (OPENVINO, {"model_priority": "urgent"}, "takes no model_priority", "LOW, MEDIUM"),
+        (CUDA, {"use_tf32": "maybe"}, "takes no use_tf32='maybe'", "True or False"),
+        (CUDA, {"gpu_mem_limit": "lots"}, "takes no gpu_mem_limit='lots'", "a whole number"),
+        (CUDA, {"gpu_mem_limit": "-1"}, "takes no gpu_mem_limit", "0 or more"),
+        (CUDA, {"device_id": "first"}, "takes no device_id='first'", "a whole number"),
+        (CUDA, {"device_id": "\u0661"}, "takes no device_id", "a whole number"),
+        (CUDA, {"cudnn_conv_algo_search": "FAST"}, "takes no cudnn_conv_algo_search", "EXHAUSTIVE"),
+        (TENSORRT, {"trt_fp16_enable": "yes"}, "takes no trt_fp16_enable='yes'", "True or False"),
+        (TENSORRT, {"trt_load_user_initializer": "2"}, "takes no trt_load_user_initializer='2'", "True or False"),
+        (TENSORRT, {"trt_max_workspace_size": "1GB"}, "takes no trt_max_workspace_size='1GB'", "a whole number"),
+        (TENSORRT, {"trt_builder_optimization_level": "9"}, "takes no trt_builder_optimization_level", "0 to 5"),
     ],
 )
 def test_what_a_provider_would_ignore(name, options, says, remedy):
@@ -113,6 +131,36 @@ def test_tensorrts_switches_are_spelled_as_its_parser_wants_them():
         "trt_max_workspace_size": "1",
         "device_id": "0",
     }
+
+
+@pytest.mark.parametrize("name", [OPENVINO, CUDA, TENSORRT])
+def test_each_switch_and_number_of_a_provider_is_one_of_its_options(name):
+    """A table of values that names an option wrongly would check nothing."""
+    keys = {key for provider, key in providers._VALUES if provider == name}
+    assert keys
+    assert keys <= providers.FACTS[name].options
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        (TENSORRT, "trt_load_user_initializer"),
+        (TENSORRT, "trt_int8_use_native_calibration_table"),
+        (TENSORRT, "has_user_compute_stream"),
+        (OPENVINO, "disable_dynamic_shapes"),
+    ],
+)
+def test_every_switch_is_spelled_as_its_provider_wants_it(name, key):
+    for asked, given in {"1": "True", "true": "True", "True": "True", "0": "False", "false": "False"}.items():
+        assert providers.wrong_options(name, {key: asked}) == []
+        assert providers.prepared(name, {key: asked}, threads=1)[key] == given
+
+
+def test_a_value_that_no_provider_takes_is_refused_before_anything_is_loaded():
+    found = omni.Settings(providers=(("cuda", {"use_tf32": "maybe", "gpu_mem_limit": "lots"}),)).check()
+    said = [str(finding) for finding in found if finding.level == "error"]
+    assert any("use_tf32='maybe'" in each for each in said)
+    assert any("gpu_mem_limit='lots'" in each for each in said)
 
 
 def test_tensorrts_engine_and_timing_caches():
