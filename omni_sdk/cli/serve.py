@@ -6,6 +6,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -73,6 +74,7 @@ def command(
 
     scale.build  # noqa: B018 - says what to install before anything starts
     from omni_sdk.tools.scale import local
+    from omni_sdk.tools.scale.deployment import Deployed
 
     args: dict[str, Any] = {
         "model": str(model.resolve()),
@@ -89,6 +91,7 @@ def command(
             "max_body_bytes": max_body << 20,
         },
     }
+    Deployed.of(args)  # what is wrong with them is told before Ray starts
     with local.cluster(replicas * cpus):
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -111,7 +114,7 @@ def _settings(text: str | None) -> Any:
 
 
 def _tell(address: Any) -> None:
-    path = f"{address.url}/v2/models/{address.model}"
+    path = f"{address.url}/v2/models/{quote(address.model, safe='')}"
     console.print(f"[bold]{escape(address.model)}[/] is ready; end with Ctrl+C", soft_wrap=True)
     for what, where in (("infer", f"{path}/infer"), ("audio", f"{path}/audio"), ("metrics", address.metrics_url)):
         console.print(f"  {what:8}{escape(where)}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import omni_sdk as omni
 ray = served.ray_or_skip()
 
 from omni_sdk.tools.scale import build, local  # noqa: E402
+from omni_sdk.tools.scale.deployment import Deployed, Replica  # noqa: E402
 
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("default")]
 
@@ -207,12 +209,27 @@ def test_a_replica_that_is_killed_gives_no_wrong_answer(port, model):
     served.until(lambda: is_up(port))
 
 
+def watch(port: int, reading: Future[bytes], told: list[object]) -> None:
+    """Whatever else than 200 the readiness probe gets as long as somebody reads."""
+    while not reading.done() and not told:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
+                time.sleep(0.02)
+        except OSError as error:
+            told += [error] * (not reading.done())
+
+
 def test_what_runs_at_the_end_is_finished(running, port, model):
     codes = served.codes(900)
     answer = served.post(port, f"{MODEL}/audio?format=pcm", served.json_body(codes))
     with ThreadPoolExecutor(1) as clients:
         reading = clients.submit(answer.read)
+        told: list[object] = []
+        watcher = threading.Thread(target=watch, args=(port, reading, told))
+        watcher.start()
         running.close()
+        watcher.join()
+        assert told, "nobody was told that the server is not ready any more"
         got = np.frombuffer(reading.result(60), "<i2")
     np.testing.assert_allclose(got / 32_767, wanted(model, codes).reshape(-1), atol=1.01 / 32_767)
     assert not is_up(port)
@@ -222,6 +239,18 @@ def test_what_runs_at_the_end_is_finished(running, port, model):
     ("wrong", "where"),
     [
         ({"model": "nowhere.onnx"}, "nowhere.onnx"),
+        ({"model": 5}, "model"),
+        ({"model": None}, "model"),
+        ({"name": "a/b"}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": 5}, "name"),
+        ({"cache_dir": 5}, "cache_dir"),
+        ({"warmup": [1, 16]}, "warmup"),
+        ({"limits": None}, "limits"),
+        ({"limits": {5: 1}}, "limits"),
+        ({"cpus": math.nan}, "cpus"),
+        ({"drain_seconds": math.inf}, "drain_seconds"),
+        ({"limits": {"deadline_seconds": math.nan}}, "Limits.deadline_seconds"),
         ({"replicas": 0}, "replicas"),
         ({"cpus": 0}, "cpus"),
         ({"cpus": True}, "cpus"),
@@ -242,6 +271,28 @@ def test_wrong_arguments_are_told_before_anything_starts(voice, wrong, where):
         build({"model": str(voice), **wrong})
     with pytest.raises(omni.OmniError, match="no model"):
         build({})
+
+
+def test_a_model_is_called_as_its_folder_or_its_file(tmp_path):
+    (tmp_path / "code2wav.v2").mkdir()
+    (tmp_path / "vocoder.v3.onnx").write_bytes(b"")
+    for path, name in (("code2wav.v2", "code2wav.v2"), ("vocoder.v3.onnx", "vocoder.v3")):
+        assert Deployed(model=str(tmp_path / path)).served_name == name
+    assert Deployed(model=str(tmp_path), name="voice").served_name == "voice"
+
+
+def test_a_replica_that_could_not_begin_ends_without_another_error(tmp_path, voice):
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    replica = Replica.__new__(Replica)
+    replica.__del__()
+    with pytest.raises(omni.OmniError):
+        replica.__init__(Deployed(model=str(tmp_path / "m.onnx")))
+    replica.__del__()
+    with pytest.raises(omni.OmniError):
+        replica.__init__(Deployed(model=str(voice), warmup={"audio_codes": [1, 15, 1]}))
+    replica.__del__()
+    with pytest.raises(omni.errors.ClosedError):
+        replica._model.infer(audio_codes=served.codes(1))
 
 
 def test_the_command_serves_until_it_is_told_to_end(voice):

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ray import serve
 from ray.serve import metrics as serve_metrics
 from ray.serve.config import BackpressureConfig
 
-from omni_sdk.bundle import Bundle, is_bundle
 from omni_sdk.errors import ModelError, SettingsError
-from omni_sdk.model import load
 from omni_sdk.tools.scale.http import Application
+from omni_sdk.tools.scale.loading import load_with_manifest
 from omni_sdk.tools.scale.metrics import Metrics
 from omni_sdk.tools.scale.resources import fitted, read_settings
-from omni_sdk.tools.scale.service import Limits, Service
+from omni_sdk.tools.scale.service import Limits, Service, is_positive
+from omni_sdk.tools.scale.signature import check_name
 
 PUBLISH_SECONDS = 2.0
 SPARE_REQUESTS = 8
@@ -78,13 +81,27 @@ class Deployed:
             if type(value) is not int or value < 1:
                 raise SettingsError(f"Expected a whole number of 1 or more, got {value!r} - at {name}")
         for name in ("cpus", "drain_seconds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                raise SettingsError(f"Expected a number above 0, got {value!r} - at {name}")
+            if not is_positive(getattr(self, name)):
+                raise SettingsError(f"Expected a number above 0, got {getattr(self, name)!r} - at {name}")
+        self._check_kinds()
         if not Path(self.model).exists():
             raise ModelError(f"Expected a bundle or an .onnx file, got nothing - at {self.model}")
+        check_name(self.served_name)
         read_settings(self.settings)
         self.bounds()
+
+    def _check_kinds(self) -> None:
+        """Values come from a configuration file, whose writer may have left one out or taken one for another."""
+        for name, kind, expected in (
+            ("model", (str, os.PathLike), "a path"),
+            ("name", (str, NoneType), "a name"),
+            ("cache_dir", (str, os.PathLike, NoneType), "a folder"),
+            ("warmup", (Mapping, NoneType), "a table of shapes"),
+            ("limits", Mapping, "a table of limits"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise SettingsError(f"Expected {expected}, got {value!r} - at {name}")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Deployed:
@@ -96,7 +113,7 @@ class Deployed:
             When a name is no field, or `model` is missing.
         """
         known = {one.name for one in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown or "model" not in values:
             got = f"{unknown[0]!r}" if unknown else "no model"
             raise SettingsError(f"Expected some of {', '.join(sorted(known))}, got {got} - at the application's args")
@@ -105,12 +122,15 @@ class Deployed:
     @property
     def served_name(self) -> str:
         """What clients call the model."""
-        return self.name or Path(self.model).resolve().stem
+        if self.name is not None:
+            return self.name
+        path = Path(self.model).resolve()
+        return path.name if path.is_dir() else path.stem
 
     def bounds(self) -> Limits:
         """The limits of each replica. `SettingsError` when one is wrong."""
         known = {one.name for one in dataclasses.fields(Limits)}
-        unknown = sorted(set(self.limits) - known)
+        unknown = sorted(set(self.limits) - known, key=str)
         if unknown:
             raise SettingsError(f"Expected some of {', '.join(sorted(known))}, got {unknown[0]!r} - at limits")
         return Limits(**self.limits)
@@ -125,22 +145,24 @@ class Replica:
     """
 
     def __init__(self, deployed: Deployed) -> None:
+        self._ends = ExitStack()  # as far as the following comes: `__del__` also runs after a failure of it
         limits = deployed.bounds()
         settings = fitted(read_settings(deployed.settings)).replace(async_workers=limits.slots)
-        self._model = load(deployed.model, settings, cache_dir=deployed.cache_dir or ...)
-        manifest = Bundle.open(deployed.model).manifest if is_bundle(deployed.model) else None
+        self._model, manifest = load_with_manifest(deployed.model, settings, deployed.cache_dir or ...)
+        self._ends.callback(self._model.close)
         state = dict(manifest.state) if manifest is not None else {}
         name = deployed.served_name
         audio = manifest.audio if manifest is not None else None
         self._service = Service(self._model, name, limits, audio=audio, state=state)
+        self._ends.callback(self._service.close)
         if deployed.warmup:
             self._model.warmup(deployed.warmup)
         self._metrics = Metrics(serve_metrics, name)
         self._application = Application(self._service, self._metrics.answered)
-        self._publishing: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> Application:
-        self._publishing = asyncio.get_running_loop().create_task(self._publish())
+        publishing = asyncio.get_running_loop().create_task(self._publish())
+        self._ends.callback(publishing.cancel)
         return self._application
 
     async def _publish(self) -> None:
@@ -155,10 +177,9 @@ class Replica:
 
     def __del__(self) -> None:
         """After the drain: what ran has ended."""
-        if self._publishing is not None:
-            self._publishing.cancel()
-        self._service.close()
-        self._model.close()
+        ends = vars(self).get("_ends")
+        if ends is not None:
+            ends.close()
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
