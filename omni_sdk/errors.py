@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# What stands between a message's sentence and its remedy.
+HINT = "\n  hint: "
+
 
 class OmniError(Exception):
     """Root of everything this package raises on purpose.
@@ -24,7 +27,7 @@ class OmniError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message}\n  hint: {hint}")
+        super().__init__(message if hint is None else f"{message}{HINT}{hint}")
         self.hint = hint
 
 

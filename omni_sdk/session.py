@@ -38,9 +38,12 @@ MOST_SHOWN = 200
 
 Session: TypeAlias = ort.InferenceSession
 
-# ONNX Runtime heads its messages with "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : ".
-_HEADER = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
-_SOURCE_LINE = re.compile(r"/\S+\.(?:cc|h):\d+ (?:[\w:~<>*& ,]+\(.*?\)(?: const)? )?")
+# ONNX Runtime heads its messages with "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : ", those that it passes on too.
+_HEADER = re.compile(r"^Exception during \w+: |\[ONNXRuntimeError\] : \d+ : \w+ : (?:Exception during \w+: )?")
+# The place in its source: a path and a function's signature, or a file's name and a function's.
+_SOURCE_LINE = re.compile(
+    r"/\S+\.(?:cc|h):\d+ (?:[\w:~<>*& ,]+\(.*?\)(?: const)? )?|\b\w+\.(?:cc|h):\d+ (?:(?:\w+::)*[A-Z]\w+ )?"
+)
 _HINTS = (
     (re.compile(r"opset \d+ is under development|not.*support.*opset|Unsupported model IR version"),
      "export it for an older opset or IR version, or install a newer onnxruntime"),
@@ -314,7 +317,7 @@ def explained(error: Exception) -> tuple[str, str | None]:
     refused = refusal(raw)
     if refused is not None:
         return refused.why, refused.hint
-    message = _SOURCE_LINE.sub("", _HEADER.sub("", raw))
+    message = _SOURCE_LINE.sub(" ", _HEADER.sub(" ", raw))
     message = " ".join(message.split()) or type(error).__name__
     hint = next((hint for pattern, hint in _HINTS if pattern.search(raw)), None)
     return message.removesuffix("."), hint

@@ -258,6 +258,14 @@ def test_a_manifest_is_taken_apart_strictly(tmp_path, change, complaint):
         Bundle.open(tmp_path / "b")
 
 
+def test_a_later_schema_names_the_folder_and_keeps_the_remedy(tmp_path):
+    write(tmp_path / "b")
+    rewrite(tmp_path / "b", {"schema": 2})
+    with pytest.raises(BundleError, match=r"at manifest\.schema in .*b\n  hint: ") as caught:
+        Bundle.open(tmp_path / "b")
+    assert "later release" in caught.value.hint
+
+
 def test_a_manifest_edited_by_hand_is_known_for_it(tmp_path):
     write(tmp_path / "b", state={"a": "b"})
     rewrite(tmp_path / "b", {"state": {"a": "c"}}, sign=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from omni_sdk import memory
 from omni_sdk import session as sessions
 from omni_sdk.errors import ModelError, ProviderError, SettingsError
 from omni_sdk.settings import Settings
@@ -63,6 +65,17 @@ def test_a_graph_that_onnx_runtime_refuses(text, says):
         ("[ONNXRuntimeError] : 1 : FAIL : Foo is not a registered function/op", None, "operator"),
         ("Unsupported model IR version: 99, max supported IR version: 13", None, "older opset or IR"),
         ("External data path does not exist", None, "beside it"),
+        (
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: "
+            "[ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:2201 GetExtData Initializer w is (far) out",
+            "Initializer w is (far) out",
+            None,
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Deserialize tensor w failed.tensorproto.cc:22 Get Initializer w of m",
+            "Deserialize tensor w failed. Initializer w of m",
+            None,
+        ),
         ("", "ValueError", None),
     ],
 )
@@ -82,9 +95,11 @@ def test_missing_external_data_has_a_remedy(tmp_path):
     model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)])
     path = tmp_path / "m.onnx"
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    (tmp_path / "w.bin").unlink()
-    with pytest.raises(ModelError, match="hint: keep the files of the model's external data"):
-        sessions.open_session(Source(path), Settings())
+    for spoil in (lambda file: file.write_bytes(b"short"), lambda file: file.unlink()):
+        spoil(tmp_path / "w.bin")
+        with pytest.raises(ModelError, match="hint: keep the files of the model's external data") as caught:
+            sessions.open_session(Source(path), Settings())
+        assert not re.search(r"\.cc:|ONNXRuntimeError|Exception during", str(caught.value))
 
 
 def test_findings_of_level_error_stop_a_load_and_the_others_are_logged(caplog):
@@ -218,6 +233,25 @@ def test_the_operators_library_is_there_and_known_by_content(monkeypatch, tmp_pa
         sessions.kernels_library()
 
 
+def test_an_idle_arena_is_given_back():
+    text = "g (float[N] x, float[2] z) => (float[N] y) { e = Exp(x)\n s = Sin(e)\n y = Cos(s) }"
+    session = sessions.open_session(Source(graphs.serialized(text)), Settings())
+    inputs, _ = sessions.specs(session)
+    session.run(None, {"x": np.zeros(16 << 20, np.float32), "z": np.zeros(2, np.float32)})
+    before = memory.private()
+    assert sessions.give_back_arena(session, inputs)
+    assert before - memory.private() > 48 << 20
+    without = sessions.open_session(Source(graphs.serialized(text)), Settings(enable_cpu_mem_arena=False))
+    assert not sessions.give_back_arena(without, inputs)
+
+
+def test_the_arena_of_a_model_of_strings_is_not():
+    session = sessions.open_session(
+        Source(graphs.serialized("g (string[N] x) => (string[N] y) { y = Identity(x) }")), Settings()
+    )
+    assert not sessions.give_back_arena(session, sessions.specs(session)[0])
+
+
 def test_the_first_to_ask_sizes_what_the_process_shares():
     script = """
 import logging, graphs, numpy as np
@@ -235,7 +269,13 @@ other = graphs.load(graphs.DOUBLE, shared_threads=True, intra_op_num_threads=2, 
 assert sessions.Threads.sized == (1, 1)
 assert any("2 threads have no effect" in line for line in said), said
 assert any("arena_bytes=2097152 has no effect" in line for line in said), said
-assert other.explain()["arena_bytes"].effective == 1 << 20
+found = other.explain()
+assert found["arena_bytes"].effective == 1 << 20
+assert (found["intra_op_num_threads"].asked, found["intra_op_num_threads"].effective) == (2, 1)
+assert found["allow_spinning"].effective == "during runs"
+assert not model.explain()["intra_op_num_threads"].changed
+found = graphs.load(graphs.DOUBLE, intra_op_num_threads=1, execution_mode="parallel", inter_op_num_threads=3).explain()
+assert found["shared_threads"].effective and found["inter_op_num_threads"].effective == 1
 for each in (model, other, graphs.load(graphs.DOUBLE)):
     assert (each.infer(x=np.ones(3, np.float32))["y"] == 2).all()
 """
