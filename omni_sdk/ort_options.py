@@ -12,6 +12,7 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 # Entries that look as if they existed, met in the wild, and what to use instead.
 IMPOSTORS = {
@@ -23,11 +24,58 @@ IMPOSTORS = {
 # Names that compilers cut in two: a library may hold only so many of their first letters in one place.
 SPLIT = {"session.model_external_initializers_file_folder_path": 48}
 
+# Entries that ONNX Runtime's header documents as "0" or "1". It takes any text, mostly as "0".
+SWITCHES = frozenset(
+    {
+        "optimization.enable_cast_chain_elimination",
+        "optimization.enable_gelu_approximation",
+        "session.allow_released_opsets_only",
+        "session.debug_layout_transformation",
+        "session.disable_aot_function_inlining",
+        "session.disable_cpu_ep_fallback",
+        "session.disable_double_qdq_remover",
+        "session.disable_model_compile",
+        "session.disable_prepacking",
+        "session.disable_quant_qdq",
+        "session.enable_dq_matmulnbits_fusion",
+        "session.enable_quant_qdq_cleanup",
+        "session.force_spinning_stop",
+        "session.inter_op.allow_spinning",
+        "session.intra_op.allow_spinning",
+        "session.qdqisint8allowed",
+        "session.record_ep_graph_assignment_info",
+        "session.save_external_prepacked_constant_initializers",
+        "session.set_denormal_as_zero",
+        "session.strict_shape_type_inference",
+        "session.use_device_allocator_for_initializers",
+        "session.use_env_allocators",
+        "session.use_ort_model_bytes_directly",
+        "session.use_ort_model_bytes_for_initializers",
+        "session.x64quantprecision",
+    }
+)
+
 # How an arena grows, as ONNX Runtime numbers it.
 ARENA_STRATEGIES = {"power_of_two": 0, "same_as_requested": 1}
 
 _ENTRY = re.compile(rb"(?:session|optimization|mlas|ep|memory)\.[a-z0-9_.]*[a-z0-9_](?=\0)")
 _SOURCE_FILE = re.compile(r"\.(cc|h|cpp|cu)$")
+
+
+class FixedOptions(dict[str, str]):
+    """Options by name that nobody changes any more, so that what holds them can be hashed."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("Expected settings to stay as they are, got a change - at options: use Settings.replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dict's own way would set the items one by one.
+        return FixedOptions, (dict(self),)
 
 
 class SessionEntries:

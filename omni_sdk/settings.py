@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,9 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from omni_sdk import cpu, installed, memory, providers
-from omni_sdk.errors import SettingsError
+from omni_sdk.errors import HINT, SettingsError
 from omni_sdk.ort_options import SessionEntries
-from omni_sdk.settings_check import Finding, check_value, findings
+from omni_sdk.settings_check import Finding, Provider, as_entries, as_providers, check_value, findings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,8 +38,6 @@ _EXECUTION_MODES = {
     "parallel": ort.ExecutionMode.ORT_PARALLEL,
 }
 
-Provider = str | tuple[str, Mapping[str, str]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -60,13 +58,15 @@ class Settings:
     enable_cpu_mem_arena : bool
         Keep freed intermediate memory for the next run.
     arena_bytes : int, optional
-        First block of a process-wide arena made before the first run; None leaves each session its own arena.
+        First block of a process-wide arena made before the first run, less than 2 GiB; None leaves each session its
+        own arena.
     arena_extend_strategy : {"power_of_two", "same_as_requested"}
         How that arena grows.
     allow_spinning : bool
         Let idle worker threads burn their core while they wait, for a few microseconds less latency.
     set_denormal_as_zero : bool
-        Flush denormal floats to zero in ORT's threads.
+        Flush denormal floats to zero in ORT's threads. For the threads that call it, and so for all that they compute,
+        ORT decides once: with the first session of the process. `Model.explain` says what it came to.
     prepacking : bool
         Reorder weights for the kernels at load: faster runs, more memory, slower loads.
     use_deterministic_compute : bool
@@ -98,7 +98,7 @@ class Settings:
         The windowed form of a model without state: frames before each chunk, or before and after it, that run with it.
         The result equals the one-shot run's where they cover what a frame of output looks at.
     shrink_arena : bool
-        Return ORT's arena to the system after each run.
+        Return ORT's arena to the system after a run that is larger than every shape that was warmed up.
     shared_threads : bool
         Run on the process-wide thread pool and allocator that a `Host` sets up.
     async_workers : int
@@ -138,10 +138,11 @@ class Settings:
     log_severity_level: int = 4
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "session_entries", _words(self.session_entries))
-        object.__setattr__(self, "providers", tuple(_provider(entry) for entry in _listed(self.providers)))
+        object.__setattr__(self, "session_entries", as_entries(self.session_entries))
+        object.__setattr__(self, "providers", as_providers(self.providers))
         for name in PAIRED:
-            object.__setattr__(self, name, _paired(getattr(self, name)))
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         for name in self.__dataclass_fields__:
             check_value(name, getattr(self, name))
 
@@ -180,8 +181,18 @@ class Settings:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Settings:
-        """From `to_dict`'s values; fields left out keep their defaults, `preset` names another starting point."""
+        """From `to_dict`'s values; fields left out keep their defaults, `preset` names another starting point.
+
+        Raises
+        ------
+        SettingsError
+            When it is no mapping, or names a field that does not exist or a value that the field cannot take.
+        """
+        if not isinstance(plain, Mapping):
+            raise SettingsError(f"Expected a mapping of fields to values, got {plain!r} - at Settings.from_dict")
         values = dict(plain)
+        if any(not isinstance(name, str) for name in values):
+            raise _unknown_fields({name for name in values if not isinstance(name, str)})
         base = cls.preset(values.pop("preset", "balanced"))
         return base.replace(**values)
 
@@ -192,19 +203,33 @@ class Settings:
         Raises
         ------
         SettingsError
-            When the file cannot be read, is not TOML, or names a field that does not exist.
+            When the file cannot be read, is not TOML, has keys beside `[settings]`, names a field that does not exist
+            or a value that its field cannot take. Names the file.
         """
         try:
             with Path(path).open("rb") as file:
                 table = tomllib.load(file)
-        except OSError as error:
-            raise SettingsError(f"Expected a readable settings file, got {error.strerror} - at {path}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SettingsError(f"Expected TOML, got {error} - at {path}") from error
+        except OSError as error:
+            raise SettingsError(f"Expected a readable settings file, got {error.strerror} - at {path}") from error
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"Expected the path of a settings file, got {path!r} - at Settings.from_file"
+            ) from error
+        beside = sorted(table.keys() - {"settings"}) if "settings" in table else []
+        if beside:
+            raise SettingsError(
+                f"Expected all fields in [settings], got {', '.join(map(repr, beside))} beside it - at {path}",
+                hint="put them below [settings], or do without that table",
+            )
         table = table.get("settings", table)
         if not isinstance(table, dict):
             raise SettingsError(f"Expected a table, got {table!r} - at [settings] in {path}")
-        return cls.from_dict(table)
+        try:
+            return cls.from_dict(table)
+        except SettingsError as error:
+            raise SettingsError(f"{str(error).partition(HINT)[0]} in {path}", hint=error.hint) from error
 
     @property
     def intra_threads(self) -> int:
@@ -340,38 +365,7 @@ def settings_of(settings: Settings | str | None) -> Settings:
     return Settings.preset("balanced" if settings is None else settings)  # type: ignore[arg-type]
 
 
-def _listed(providers: object) -> tuple[Any, ...]:
-    if isinstance(providers, str):
-        return (providers,)
-    if isinstance(providers, (list, tuple)) and providers:
-        return tuple(providers)
-    raise SettingsError(f"Expected one or more provider names, got {providers!r} - at Settings.providers")
-
-
-def _words(entries: object) -> dict[str, str]:
-    if not isinstance(entries, Mapping):
-        raise SettingsError(f"Expected a mapping of names to values, got {entries!r} - at Settings.session_entries")
-    return {str(key): str(value) for key, value in entries.items()}
-
-
-def _paired(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _provider(entry: Any) -> Provider:
-    if isinstance(entry, str):
-        return entry
-    if (
-        isinstance(entry, (list, tuple))
-        and len(entry) == 2
-        and isinstance(entry[0], str)
-        and isinstance(entry[1], Mapping)
-    ):
-        return entry[0], {str(key): str(value) for key, value in entry[1].items()}
-    raise SettingsError(f"Expected a name or (name, options), got {entry!r} - at Settings.providers")
-
-
-def _unknown_fields(names: set[str]) -> SettingsError:
+def _unknown_fields(names: Set[object]) -> SettingsError:
     fields = ", ".join(f.name for f in dataclasses.fields(Settings))
     return SettingsError(
         f"Expected fields of Settings, got {', '.join(sorted(map(repr, names)))} - at Settings",

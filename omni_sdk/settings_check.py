@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from omni_sdk import cpu, memory, providers
 from omni_sdk.errors import SettingsError
-from omni_sdk.ort_options import ARENA_STRATEGIES, SessionEntries
+from omni_sdk.ort_options import ARENA_STRATEGIES, SWITCHES, FixedOptions, SessionEntries
 
 if TYPE_CHECKING:
     from omni_sdk.settings import Settings
+
+Provider = str | tuple[str, Mapping[str, str]]
+
+# ONNX Runtime's arena configuration and thread counts are C integers.
+MOST_OF_AN_INT = 2**31 - 1
+MOST_OF_A_SIZE = 2**63 - 1
 
 # Entries that work for ORT-format models loaded from bytes, and for nothing else.
 ORT_BYTES_ENTRIES = {"session.use_ort_model_bytes_directly", "session.use_ort_model_bytes_for_initializers"}
@@ -32,8 +38,8 @@ class Finding:
         return f"{self.level}: {self.setting}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_count(value: object, least: int, most: float = float("inf")) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_passes(value: object) -> bool:
@@ -54,8 +60,11 @@ def _one_of(*names: str) -> tuple[str, Callable[[object], bool]]:
     return "one of " + ", ".join(names), lambda value: value in names
 
 
-_THREADS = ("a number of threads, 1 or more, or 'auto'", lambda value: value == "auto" or _is_count(value, 1))
-_BYTES = ("bytes, 0 or more", lambda value: _is_count(value, 0))
+_THREADS = (
+    "a number of threads, 1 or more, or 'auto'",
+    lambda value: value == "auto" or _is_count(value, 1, MOST_OF_AN_INT),
+)
+_BYTES = ("bytes, 0 to 2**63 - 1", lambda value: _is_count(value, 0, MOST_OF_A_SIZE))
 _SOME = ("a whole number, 1 or more, or None", lambda value: value is None or _is_count(value, 1))
 _BOOL = ("True or False", lambda value: isinstance(value, bool))
 
@@ -64,7 +73,10 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "intra_op_num_threads": _THREADS,
     "inter_op_num_threads": _THREADS,
     "execution_mode": _one_of("sequential", "parallel"),
-    "arena_bytes": _SOME,
+    "arena_bytes": (
+        "bytes, 1 or more and less than 2 GiB, or None (the arena grows beyond its first block)",
+        lambda value: value is None or _is_count(value, 1, MOST_OF_AN_INT),
+    ),
     "arena_extend_strategy": _one_of(*ARENA_STRATEGIES),
     "buffer_idle_bytes": _BYTES,
     "cache_bytes": _BYTES,
@@ -109,6 +121,35 @@ def check_value(name: str, value: object) -> None:
         raise SettingsError(f"Expected {expected}, got {value!r} - at Settings.{name}")
 
 
+def as_providers(providers: object) -> tuple[Provider, ...]:
+    """Providers, each a name or a name with options, in a form that nobody changes; `SettingsError` for others."""
+    if isinstance(providers, str):
+        return (providers,)
+    if isinstance(providers, (list, tuple)) and providers:
+        return tuple(map(_provider, providers))
+    raise SettingsError(f"Expected one or more provider names, got {providers!r} - at Settings.providers")
+
+
+def as_entries(entries: object) -> FixedOptions:
+    """Names and values as text, in a form that nobody changes; `SettingsError` for what is no mapping."""
+    if not isinstance(entries, Mapping):
+        raise SettingsError(f"Expected a mapping of names to values, got {entries!r} - at Settings.session_entries")
+    return FixedOptions({str(key): str(value) for key, value in entries.items()})
+
+
+def _provider(entry: Any) -> Provider:
+    if isinstance(entry, str):
+        return entry
+    if (
+        isinstance(entry, (list, tuple))
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and isinstance(entry[1], Mapping)
+    ):
+        return entry[0], FixedOptions({str(key): str(value) for key, value in entry[1].items()})
+    raise SettingsError(f"Expected a name or (name, options), got {entry!r} - at Settings.providers")
+
+
 def findings(settings: Settings, model: object, *, known: SessionEntries, installed: Sequence[str]) -> list[Finding]:
     """Everything worth saying, errors first. See `Settings.check`."""
     found = [
@@ -129,6 +170,8 @@ def _entries(settings: Settings, model: object, known: SessionEntries) -> Iterat
             yield Finding("warning", where, "cannot be checked: ONNX Runtime's library could not be read")
         elif key not in known:
             yield Finding("error", where, "unknown to the installed ONNX Runtime", known.remedy(key))
+        elif key in SWITCHES and value not in ("0", "1"):
+            yield Finding("error", where, f"{value!r} is neither '0' nor '1'", "ONNX Runtime takes it, mostly as '0'")
         elif key in ORT_BYTES_ENTRIES and not _is_ort_bytes(model):
             level: Literal["warning", "info"] = "info" if model is None else "warning"
             yield Finding(level, where, "works only for an ORT-format model that is loaded from bytes")
@@ -170,6 +213,16 @@ def _threads(settings: Settings) -> Iterator[Finding]:
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:
+    shares_arena = settings.arena_bytes is not None or settings.shared_threads
+    if settings.shrink_arena and not settings.enable_cpu_mem_arena and not shares_arena:
+        message = "ONNX Runtime fails a run that shall give back an arena that there is not"
+        yield Finding("error", "shrink_arena", message, "leave enable_cpu_mem_arena on, or shrink_arena off")
+    if settings.arena_extend_strategy != "power_of_two" and not shares_arena:
+        message = "has no effect without arena_bytes: a session's own arena grows by powers of two"
+        yield Finding("warning", "arena_extend_strategy", message, "set arena_bytes")
+    if settings.set_denormal_as_zero:
+        message = "the first session of the process decides for threads that call, for numpy's arithmetic there too"
+        yield Finding("info", "set_denormal_as_zero", message)
     if settings.arena_bytes is not None:
         yield Finding("info", "arena_bytes", "one arena serves the whole process; the first model to load sizes it")
         if not settings.enable_cpu_mem_arena:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from omni_sdk.ort_options import SessionEntries
+from omni_sdk.ort_options import SWITCHES, FixedOptions, SessionEntries
 from omni_sdk.session import EXTERNAL_FOLDER
 from omni_sdk.settings import KNOWN_ENTRIES
 
@@ -77,6 +79,21 @@ RELIED_ON = {
     "session.use_device_allocator_for_initializers",
     "memory.enable_memory_arena_shrinkage",
 }
+
+
+def test_options_are_fixed():
+    options = FixedOptions(a="b")
+    assert options == {"a": "b"}
+    assert hash(options) == hash(pickle.loads(pickle.dumps(options)))
+    with pytest.raises(TypeError, match="got a change"):
+        options["a"] = "c"
+    with pytest.raises(TypeError, match="got a change"):
+        options |= {"a": "c"}
+
+
+def test_switches_are_names_that_can_be_entries():
+    assert all(name.partition(".")[0] in ("session", "optimization") for name in SWITCHES)
+    assert len(SWITCHES & KNOWN_ENTRIES.names()) > 0.8 * len(SWITCHES), "an older version may lack a few"
 
 
 def test_every_entry_this_package_relies_on_is_real():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 import sys
 
 import onnxruntime as ort
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from omni_sdk import cpu
 from omni_sdk.errors import ProviderError, SettingsError
-from omni_sdk.settings import Settings
+from omni_sdk.settings import Settings, settings_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,7 +32,7 @@ VALUES = {
     "intra_op_num_threads": THREADS,
     "inter_op_num_threads": THREADS,
     "execution_mode": st.sampled_from(["sequential", "parallel"]),
-    "arena_bytes": SOME,
+    "arena_bytes": st.none() | st.integers(1, (1 << 31) - 1),
     "arena_extend_strategy": st.sampled_from(["power_of_two", "same_as_requested"]),
     "providers": st.lists(WORDS | st.tuples(WORDS, OPTIONS), min_size=1, max_size=3).map(tuple),
     "session_entries": OPTIONS,
@@ -102,10 +104,11 @@ def test_a_file_of_toml(tmp_path, table):
         (b"cache_bytes", "Expected TOML"),
         (b"\xff\xfe", "Expected TOML"),
         (b"settings = 3", r"Expected a table, got 3 - at \[settings\]"),
-        (b"speed = 9", "'speed'"),
-        (b"cache_bytes = -1", r"Settings\.cache_bytes"),
-        (b'preset = "fast"', "balanced"),
+        (b"speed = 9", r"'speed' - at Settings in .*omni\.toml\n  hint: fields: "),
+        (b"cache_bytes = -1", r"Settings\.cache_bytes in .*omni\.toml"),
+        (b'preset = "fast"', r"balanced.*omni\.toml"),
         (b"preset = []", "balanced"),
+        (b'preset = "ultra"\n[settings]\ncache_bytes = 5', r"'preset' beside it - at .*omni\.toml"),
     ],
 )
 def test_files_that_are_no_settings(tmp_path, content, says):
@@ -118,6 +121,45 @@ def test_files_that_are_no_settings(tmp_path, content, says):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         Settings.from_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", [None, 5, "a\0b"])
+def test_what_is_no_path(path):
+    with pytest.raises(SettingsError, match=r"Expected the path.*Settings\.from_file"):
+        Settings.from_file(path)
+
+
+@pytest.mark.parametrize(("plain", "says"), [(5, "mapping"), (None, "mapping"), ({1: 2}, "got 1"), ("ab", "mapping")])
+def test_what_is_no_mapping_of_fields(plain, says):
+    with pytest.raises(SettingsError, match=says):
+        Settings.from_dict(plain)
+
+
+def test_settings_are_fixed_through_and_through():
+    settings = Settings(session_entries={"a": "b"}, providers=[("cpu", {"c": "d"})])
+    for options in (settings.session_entries, settings.providers[0][1]):
+        for change in (
+            lambda options: options.update(a="c"),
+            lambda options: options.__setitem__("a", "c"),
+            lambda options: options.clear(),
+        ):
+            with pytest.raises(TypeError, match="Expected settings to stay"):
+                change(options)
+    for same in (pickle.loads(pickle.dumps(settings)), copy.deepcopy(settings), settings.replace()):
+        assert same == settings
+        assert hash(same) == hash(settings)
+    assert {settings: 1}[Settings(session_entries={"a": "b"}, providers=(("cpu", {"c": "d"}),))] == 1
+    assert dataclasses.asdict(settings)["session_entries"] == {"a": "b"}
+    assert json.loads(json.dumps(dataclasses.asdict(settings)))["providers"] == [["cpu", {"c": "d"}]]
+
+
+def test_settings_or_a_presets_name():
+    settings = Settings(cache_bytes=5)
+    assert settings_of(settings) is settings
+    assert settings_of(None) == Settings()
+    assert settings_of("baseline") == Settings.preset("baseline")
+    with pytest.raises(SettingsError, match="got 5"):
+        settings_of(5)
 
 
 def test_settings_do_not_change():
@@ -140,6 +182,9 @@ def test_settings_do_not_change():
         ("intra_op_num_threads", True),
         ("inter_op_num_threads", "all"),
         ("arena_bytes", 0),
+        ("arena_bytes", 1 << 31),
+        ("buffer_idle_bytes", 1 << 70),
+        ("intra_op_num_threads", 1 << 31),
         ("arena_extend_strategy", "twice"),
         ("buffer_idle_bytes", -1),
         ("cache_bytes", 1.5),

@@ -12,6 +12,7 @@ from omni_sdk.ort_options import SessionEntries
 from omni_sdk.settings import KNOWN_ENTRIES, Settings
 from omni_sdk.settings_check import Finding, findings
 
+SWITCH = "session_entries['session.disable_prepacking']"
 REAL = "session.enable_quant_qdq_cleanup"
 
 
@@ -99,6 +100,14 @@ def test_an_option_that_the_provider_does_not_have(option):
             {"arena_bytes": 1, "enable_cpu_mem_arena": False},
             [("warning", "enable_cpu_mem_arena"), ("info", "arena_bytes")],
         ),
+        ({"shrink_arena": True}, []),
+        ({"shrink_arena": True, "enable_cpu_mem_arena": False}, [("error", "shrink_arena")]),
+        ({"shrink_arena": True, "enable_cpu_mem_arena": False, "shared_threads": True}, []),
+        ({"arena_extend_strategy": "same_as_requested"}, [("warning", "arena_extend_strategy")]),
+        ({"arena_extend_strategy": "same_as_requested", "shared_threads": True}, []),
+        ({"set_denormal_as_zero": True}, [("info", "set_denormal_as_zero")]),
+        ({"session_entries": {"session.disable_prepacking": "no"}}, [("error", SWITCH)]),
+        ({"session_entries": {"session.disable_prepacking": "1"}}, []),
         ({"memory_limit": "1 GiB"}, []),
         ({"memory_limit": "1.1 GiB"}, [("warning", "memory_limit")]),
     ],
