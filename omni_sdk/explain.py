@@ -7,10 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from omni_sdk import cpu, providers
-from omni_sdk.session import Arena
+from omni_sdk.session import Arena, Threads
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
+
+# Session entries that say the same as a field, and whether they say the opposite.
+_ENTRIES_OF = {
+    "allow_spinning": (("session.intra_op.allow_spinning", "session.inter_op.allow_spinning"), False),
+    "set_denormal_as_zero": (("session.set_denormal_as_zero",), False),
+    "prepacking": (("session.disable_prepacking",), True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,15 @@ def effects(
     placement : mapping of str to list of str, optional
         Provider -> its nodes.
     """
-    changed = {**_device_changes(settings), **_provider_changes(settings, active_providers, placement), **overrides}
+    changed = {
+        **_device_changes(settings),
+        **_entry_changes(settings),
+        **_provider_changes(settings, active_providers, placement),
+        **overrides,
+    }
+    denormals = changed.get("set_denormal_as_zero", (settings.set_denormal_as_zero, ""))[0]
+    if flushes_denormals() != denormals:
+        changed["set_denormal_as_zero"] = _denormals(bool(denormals))
     rows = []
     for field in dataclasses.fields(settings):
         asked = getattr(settings, field.name)
@@ -106,10 +123,76 @@ def overrides_of(settings: Settings, source: Source, bindable: bool, caches: boo
     if settings.cache_bytes and not caches:
         why = "a random operator" if source.is_random else "an input or output that is no tensor of numbers"
         overrides["cache_bytes"] = (0, f"the model has {why}")
-    asked = (settings.arena_bytes, settings.arena_extend_strategy)
-    if settings.arena_bytes is not None and Arena.registered not in (None, asked):
-        overrides["arena_bytes"] = (Arena.registered[0], "the process already had an arena")
-    return overrides
+    return {**overrides, **_arena_changes(settings), **_pool_changes(settings)}
+
+
+def flushes_denormals() -> bool:
+    """Whether arithmetic in the thread that asks takes denormal floats for zero."""
+    tiny = np.full(16, 1e-20, np.float32)
+    return not (tiny * tiny).any()
+
+
+def _denormals(asked: bool) -> tuple[object, str]:
+    """ONNX Runtime sets the threads that call it once, as the first session of the process asks."""
+    if asked:
+        return False, "the process's first session did not ask for it: only threads of the model's own pool flush"
+    return True, "the process's first session asked for it: its thread, and those begun there, flush in numpy too"
+
+
+def _arena_changes(settings: Settings) -> dict[str, tuple[object, str]]:
+    """Of the arena: one that the process shares is what it was made as."""
+    shared = settings.entries().get("session.use_env_allocators") == "1"
+    if not shared or Arena.registered is None:
+        changed: dict[str, tuple[object, str]] = {}
+        if settings.arena_bytes is not None:
+            changed["arena_bytes"] = (None, "session_entries leave the session an arena of its own")
+        if settings.arena_extend_strategy != "power_of_two":
+            changed["arena_extend_strategy"] = ("power_of_two", "it is that of arena_bytes; a session's own grows so")
+        return changed
+    size, strategy = Arena.registered
+    why = "the process already had an arena" if settings.arena_bytes else "sessions on shared threads share an arena"
+    changed = {}
+    if size != settings.arena_bytes:
+        changed["arena_bytes"] = (size, why)
+    if strategy != settings.arena_extend_strategy:
+        changed["arena_extend_strategy"] = (strategy, why)
+    if not settings.enable_cpu_mem_arena:
+        changed["enable_cpu_mem_arena"] = (True, "the arena that the process shares is used")
+    return changed
+
+
+def _pool_changes(settings: Settings) -> dict[str, tuple[object, str]]:
+    """Of threads, where the process has a pool that every session runs on."""
+    if Threads.sized is None:
+        return {}
+    changed: dict[str, tuple[object, str]] = {}
+    inside, across = Threads.sized
+    why = f"the process shares a pool, and whoever made it sized it at {inside}"
+    if inside != settings.intra_threads:
+        changed["intra_op_num_threads"] = (inside, why)
+    if settings.execution_mode == "parallel" and across != settings.inter_threads:
+        changed["inter_op_num_threads"] = (across, "the process shares a pool")
+    if not settings.shared_threads:
+        changed["shared_threads"] = (True, "once a process shares a pool, every session runs on it")
+    if not settings.allow_spinning:  # `session.open_session` asks for the stop
+        why = "threads of the pool that the process shares spin, and are stopped when a run ends"
+        changed["allow_spinning"] = ("during runs", why)
+    return changed
+
+
+def _entry_changes(settings: Settings) -> dict[str, tuple[object, str]]:
+    """Session entries have the last word on what fields say too."""
+    changed: dict[str, tuple[object, str]] = {}
+    for field, (names, negated) in _ENTRIES_OF.items():
+        given = [(name, settings.session_entries[name]) for name in names if name in settings.session_entries]
+        found = {(settings.entries().get(name, "0") == "1") != negated for name in names}
+        if given and found != {getattr(settings, field)}:
+            effective = found.pop() if len(found) == 1 else {name: settings.entries()[name] for name in names}
+            changed[field] = (
+                effective,
+                "session_entries have " + ", ".join(f"{name}={value}" for name, value in given),
+            )
+    return changed
 
 
 def _device_changes(settings: Settings) -> dict[str, tuple[object, str]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import graphs
 import numpy as np
 import pytest
 
-from omni_sdk import cpu
-from omni_sdk.explain import Effect, Explanation, effects
+from omni_sdk import cpu, explain
+from omni_sdk.explain import Effect, Explanation, effects, overrides_of
 from omni_sdk.settings import Settings
+from omni_sdk.source import Source
 
 CPU = ["CPUExecutionProvider"]
 
@@ -50,6 +54,25 @@ def test_nothing_changes_by_itself():
         ),
         ({"execution_mode": "parallel", "enable_mem_pattern": True}, "enable_mem_pattern", False, "parallel mode"),
         ({"memory_limit": "1 KiB"}, "memory_limit", 1024, "bytes"),
+        (
+            {"session_entries": {"session.intra_op.allow_spinning": "1", "session.inter_op.allow_spinning": "1"}},
+            "allow_spinning",
+            True,
+            "session_entries",
+        ),
+        (
+            {"session_entries": {"session.intra_op.allow_spinning": "1"}},
+            "allow_spinning",
+            {"session.intra_op.allow_spinning": "1", "session.inter_op.allow_spinning": "0"},
+            "session.intra_op.allow_spinning=1",
+        ),
+        ({"session_entries": {"session.disable_prepacking": "1"}}, "prepacking", False, "disable_prepacking=1"),
+        (
+            {"prepacking": False, "session_entries": {"session.disable_prepacking": "0"}},
+            "prepacking",
+            True,
+            "disable_prepacking=0",
+        ),
         ({"providers": ("tensorrt", "cpu"), "allow_fallback": True}, "providers", tuple(CPU), "not installed"),
     ],
 )
@@ -109,6 +132,68 @@ def test_a_model_explains_itself():
         assert found.compile_cache.startswith("off")
         with pytest.raises(KeyError):
             found["no_such_setting"]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("flushes", [True, False])
+def test_what_became_of_denormals_is_measured(monkeypatch, asked, flushes):
+    monkeypatch.setattr(explain, "flushes_denormals", lambda: flushes)
+    found = changed(set_denormal_as_zero=asked)
+    assert found.keys() == ({"set_denormal_as_zero"} if asked != flushes else set())
+    assert all(effective == flushes and "first session" in reason for effective, reason in found.values())
+
+
+DENORMALS = """
+import sys, graphs, numpy as np
+from omni_sdk.explain import flushes_denormals
+first = sys.argv[1] == "on"
+models = [graphs.load(graphs.DOUBLE, set_denormal_as_zero=on, intra_op_num_threads=1) for on in (first, not first)]
+assert flushes_denormals() == first
+for model in models:
+    tiny = np.full(4, 1e-40, np.float32)
+    assert (model.infer(x=tiny)["y"] == 0).all() == first
+    assert model.explain()["set_denormal_as_zero"].effective == first
+"""
+
+
+@pytest.mark.parametrize("first", ["on", "off"])
+def test_the_first_session_of_a_process_decides_on_denormals(first):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", DENORMALS, first], capture_output=True, text=True, timeout=60, check=False, env=env
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_an_arena_is_what_it_was_made_as(monkeypatch):
+    source = Source(graphs.serialized(graphs.DOUBLE))
+    fields = {"arena_bytes": 5, "arena_extend_strategy": "same_as_requested"}
+
+    def found(**fields):
+        return overrides_of(Settings(**fields), source, bindable=True, caches=True)
+
+    monkeypatch.setattr(explain.Threads, "sized", None)
+    monkeypatch.setattr(explain.Arena, "registered", (5, "power_of_two"))
+    assert list(found(**fields)) == ["arena_extend_strategy"]
+    assert list(found(**fields, enable_cpu_mem_arena=False)) == ["arena_extend_strategy", "enable_cpu_mem_arena"]
+    assert found(shared_threads=True)["arena_bytes"][0] == 5
+    assert found(arena_bytes=7)["arena_bytes"] == (5, "the process already had an arena")
+    assert found() == {}
+    assert found(arena_extend_strategy="same_as_requested")["arena_extend_strategy"][0] == "power_of_two"
+    assert found(arena_bytes=5, session_entries={"session.use_env_allocators": "0"})["arena_bytes"][0] is None
+
+
+def test_a_pool_that_the_process_shares(monkeypatch):
+    source = Source(graphs.serialized(graphs.DOUBLE))
+    monkeypatch.setattr(explain.Threads, "sized", (2, 1))
+
+    def found(**fields):
+        return overrides_of(Settings(shared_threads=True, **fields), source, bindable=True, caches=True)
+
+    assert found(intra_op_num_threads=7)["intra_op_num_threads"][0] == 2
+    assert "intra_op_num_threads" not in found(intra_op_num_threads=2)
+    assert found()["allow_spinning"][0] == "during runs"
+    assert "allow_spinning" not in found(allow_spinning=True)
 
 
 OPENVINO = "OpenVINOExecutionProvider"
