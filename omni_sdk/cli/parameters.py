@@ -36,4 +36,5 @@ class FixedParameter(click.ParamType[tuple[str, Any]]):
         try:
             return name, json.loads(text if name and equals else "")
         except ValueError:
-            self.fail(f"Expected NAME=VALUE such as sr=16000, got {value!r} - at --fix", param, ctx)
+            where = param.opts[0] if param is not None else self.name
+            self.fail(f"Expected NAME=VALUE such as sr=16000, got {value!r} - at {where}", param, ctx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from omni_sdk.cli.parameters import ShapeParameter
+from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
+from omni_sdk.cli.progress import racing
 
 GOALS = ("latency", "cold-start", "memory", "cpu")
 
@@ -21,43 +23,53 @@ GOALS = ("latency", "cold-start", "memory", "cpu")
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--goal", type=click.Choice(GOALS), default="latency", show_default=True, help="What to make small.")
 @click.option("--shape", "-s", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128 of a made-up input.")
-@click.option("--inputs", "-i", metavar="FILE|FUNCTION", help="Inputs from an .npz file or from module:function.")
+@click.option("--value", "values", type=FixedParameter(), multiple=True, help="NAME=16000 of a made-up input.")
+@click.option("--inputs", "-i", multiple=True, metavar="FILE|FUNCTION",
+              help="Inputs from an .npz file or from module:function; repeat it where one lacks some.")  # fmt: skip
 @click.option("--max-memory", metavar="SIZE", help="Peak memory that the winner may have: '2 GiB', '60%'.")
 @click.option("--max-threads", type=int, help="Threads that the winner may have.")
 @click.option("--tolerance", default=1e-3, show_default=True, help="Largest difference of outputs, of their peak.")
 @click.option("--rounds", default=7, show_default=True, help="Most pairs of the last comparison.")
 @click.option("--seconds", default=1.0, show_default=True, help="Of steady inferences in each process, at least.")
 @click.option("--dry-run", is_flag=True, help="Measure, and keep nothing.")
-def command(model: Path, goal: Any, seconds: float, dry_run: bool, shapes: Any, **options: Any) -> None:
+def command(
+    model: Path, goal: Any, seconds: float, dry_run: bool, shapes: Any, values: Any, inputs: Any, **options: Any
+) -> None:
     """Find settings that suit MODEL on this device; load(MODEL, "tuned") then takes them."""
     from omni_sdk.tools.bench import Effort
     from omni_sdk.tools.tune import tune
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     console = Console()
-    with console.status("starting") as status:
+    with racing(console, None) as progress:
         found = tune(
             model,
             goal,
+            inputs=inputs or None,
             shapes=dict(shapes),
+            values=dict(values),
             effort=Effort(seconds=seconds),
             keep=not dry_run,
-            progress=lambda name, number, phase: status.update(f"round {number + 1}, {escape(name)}: {phase}"),
+            progress=progress,
             **options,
         )
     console.print(_candidates(found))
     console.print(escape(str(found)), style="bold")
     if found.profile is not None:
         console.print(f"kept at {escape(str(found.profile))}")
+    if found.interrupted:
+        raise SystemExit(130)
 
 
 def _candidates(found: Any) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="dim", title="Candidates", title_justify="left")
     table.add_column("settings", style="bold", overflow="fold")
-    table.add_column("to balanced", justify="right")
+    table.add_column(f"to {escape(found.reference)}", justify="right")
     table.add_column("", overflow="fold")
     for name, score in sorted(found.scores.items(), key=lambda item: item[1]):
         table.add_row(
-            escape(name), "refused" if name in found.refused else f"{score:.3f}", escape(found.refused.get(name, ""))
+            escape(name),
+            "refused" if name in found.refused else f"{score:.3f}" if math.isfinite(score) else "not measured",
+            escape(found.refused.get(name, "")),
         )
     return table

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -16,11 +16,13 @@ from omni_sdk import memory, profiles
 from omni_sdk.errors import InputError, MemoryBudgetError, ModelError, SettingsError
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
-from omni_sdk.tools.measure.compare import METRICS, Comparison, compare
+from omni_sdk.tools.measure.compare import LEVEL, METRICS, Comparison
+from omni_sdk.tools.measure.confirm import confirm, effects
 from omni_sdk.tools.measure.contenders import Contender
-from omni_sdk.tools.measure.inputs import Shapes
-from omni_sdk.tools.measure.schedule import Effort, Progress, Race, inputs_file
-from omni_sdk.tools.measure.search import Limits, Search, Space, default_space, difference
+from omni_sdk.tools.measure.inputs import Shapes, Values
+from omni_sdk.tools.measure.results import Row
+from omni_sdk.tools.measure.schedule import Effort, Inputs, Progress, Race, inputs_file
+from omni_sdk.tools.measure.search import Limits, Search, Space, beyond_memory, default_space
 
 __all__ = ["GOALS", "Tuning", "tune"]
 
@@ -31,8 +33,6 @@ GOALS: Mapping[str, str] = {"latency": "latency", "cold-start": "cold_start", "m
 """What is tuned for, and the metric that decides."""
 
 CONFIRMING_ROUNDS = 7
-CLEAR = 0.99
-"""Confidence from which on further rounds are spared; looking after each round is looking often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,28 @@ class Tuning:
     ----------
     goal : str
     settings : Settings
-        The winner: `balanced`, or what is clearly better.
+        The winner: `balanced` within the limit of threads, or what is clearly better.
     changes : mapping of str to object
         In what the winner differs from `balanced`.
     gain : Comparison
-        The winner over `balanced` on the goal, from rounds of its own that chose nothing.
+        The leader over the reference on the goal, from rounds of its own that chose nothing. Its interval allows for
+        a look after each round.
     effects : mapping of str to Comparison
-        The winner over `balanced` on every metric, from the same rounds.
+        The leader over the reference on every metric, from the same rounds.
     scores : mapping of str to float
-        Every candidate's ratio to `balanced` in the search; infinite where it was refused.
+        Every candidate's ratio to the reference in the search; infinite where it was refused.
     refused : mapping of str to str
         Candidates that may not win, and why.
     profile : Path or None
         Where the winner is kept.
+    reference : str
+        What candidates are compared with: `balanced`, or `balanced on 2 threads` where it may not have more.
+    interrupted : bool
+        Ctrl-C came first: nothing won.
+    leader : str
+        Who led the search.
+    proven : bool
+        The leader won, by a gain beyond the noise.
     """
 
     goal: str
@@ -66,19 +75,26 @@ class Tuning:
     scores: Mapping[str, float]
     refused: Mapping[str, str]
     profile: Path | None
+    reference: str = "balanced"
+    interrupted: bool = False
+    leader: str = ""
+    proven: bool = False
 
     def __str__(self) -> str:
         label = METRICS[GOALS[self.goal]].label
-        if not self.changes:
-            return f"balanced stays: nothing was clearly better in {label}"
+        if self.interrupted:
+            ahead = f"ahead until then: {self.leader}, not confirmed" if self.leader else "nothing was ahead yet"
+            return f"interrupted, nothing is kept; {ahead}"
         what = ", ".join(f"{field}={value!r}" for field, value in self.changes.items())
         ratio = self.gain.ratio
-        if ratio is None:
-            return f"{what}: balanced could not be measured"
+        if ratio is None or not self.proven:
+            if what and self.reference == "balanced":
+                return f"{what}: balanced takes more than it may; no gain in {label} is proven"
+            return f"{self.reference} stays: nothing was clearly better in {label}"
         percent = sorted(100.0 * (1.0 - end) for end in (ratio.low, ratio.high))
         word = "less" if ratio.estimate < 1.0 else "more"
         return (
-            f"{what}: {abs(1.0 - ratio.estimate):.1%} {word} {label} than balanced"
+            f"{what}: {abs(1.0 - ratio.estimate):.1%} {word} {label} than {self.reference}"
             f" (95 % interval of the gain: {percent[0]:.1f} % to {percent[1]:.1f} %)"
         )
 
@@ -87,8 +103,9 @@ def tune(
     model: str | os.PathLike[str],
     goal: Goal = "latency",
     *,
-    inputs: str | Path | Mapping[str, Any] | None = None,
+    inputs: Inputs = None,
     shapes: Shapes | None = None,
+    values: Values | None = None,
     max_memory: int | str | None = None,
     max_threads: int | None = None,
     tolerance: float = 1e-3,
@@ -104,14 +121,16 @@ def tune(
     """Find settings that are better than `balanced` for a model on this device, and keep them.
 
     Levers are tried alone, the better half again, then those that helped together, by successive halving in paired
-    rounds; the leader then meets `balanced` in fresh rounds, and wins only where it is better beyond the noise.
+    rounds; the leader then meets `balanced` (on no more than `max_threads`) in fresh rounds, and wins only where it is
+    better beyond the noise; only where `balanced` takes more than `max_memory` the leader needs no such proof.
+    Ctrl-C ends the search early: the leader until then is told, and nothing is kept.
 
     Parameters
     ----------
     model : path
     goal : {"latency", "cold-start", "memory", "cpu"}
         Steady latency; seconds to the first result; peak resident memory; processor seconds of a paced inference.
-    inputs, shapes, seed
+    inputs, shapes, values, seed
         What to feed, as for `omni_sdk.tools.bench.bench`.
     max_memory : int or str, optional
         Peak resident memory that the winner may have: bytes, `"2 GiB"`, `"60%"`.
@@ -124,7 +143,7 @@ def tune(
     space : mapping of str to sequence, optional
         Fields of `Settings` and their values; default every lever that this device has.
     rounds : int
-        Most pairs of the last comparison; it ends sooner when the leader is clear.
+        Most pairs of the last comparison; it ends sooner when the leader is clear. Below four nothing can win.
     effort : Effort, optional
     keep : bool
         Whether the winner is kept for `load(..., settings="tuned")`.
@@ -145,62 +164,77 @@ def tune(
     """
     if goal not in GOALS:
         raise InputError(f"Expected one of {', '.join(GOALS)}, got {goal!r} - at goal")
+    if rounds < 1:
+        raise InputError(f"Expected at least one round, got {rounds} - at rounds")
     limits = _limits(max_memory, max_threads, tolerance)
-    balanced = start or Settings()
-    place, source = os.fspath(model), Source(os.fspath(model))
+    balanced, place = start or Settings(), os.fspath(model)
+    source = Source(place)
     _report_profile(source, cache_dir)
-    base = balanced
+    base, name = balanced, "balanced"
     if limits.threads is not None and balanced.intra_threads > limits.threads:
+        # Not balanced itself, which may not win: who is slower than it by its threads alone has lost nothing.
         base = balanced.replace(intra_op_num_threads=limits.threads)
-    reference = Contender("balanced", "settings", place, balanced)
-    work = effort or Effort()
-    with inputs_file(place, inputs=inputs, shapes=shapes, seed=seed) as (path, _):
-        race = Race([reference], path, path.parent, work, progress=progress)
-        search = Search(race, base, GOALS[goal], limits)
+        name = f"balanced on {limits.threads} thread{'s' * (limits.threads > 1)}"
+    reference = Contender(name, "settings", place, base)
+    with inputs_file(place, inputs=inputs, shapes=shapes, seed=seed, values=values) as (path, _):
+
+        def race(*others: Contender) -> Race:
+            return Race([reference, *others], path, path.parent, effort or Effort(), progress=progress)
+
+        found = _searched(race, base, goal, limits, space, rounds, max_memory)
+    found = dataclasses.replace(found, changes=_changes(balanced, found.settings))
+    return _kept(found, source, cache_dir) if keep and not found.interrupted else found
+
+
+def _searched(
+    race: Callable[..., Race],
+    base: Settings,
+    goal: Goal,
+    limits: Limits,
+    space: Space | None,
+    rounds: int,
+    max_memory: int | str | None,
+) -> Tuning:
+    """Search and confirm; what an interrupt leaves is the leader until then, for which nothing speaks yet."""
+    first, metric = race(), GOALS[goal]
+    search = Search(first, base, metric, limits)
+    reference, leader, confirmed = first.rows[0], None, None
+    interrupted = False
+    try:
         leader = search.best(space if space is not None else default_space(limits))
-        if race.rows[0].failure:
-            raise ModelError(f"Expected a model that runs, got: {race.rows[0].failure} - at {place}")
+        if reference.failure:
+            raise ModelError(f"Expected a model that runs, got: {reference.failure} - at {reference.contender.model}")
         if leader is None:
             raise _nothing_fits(search.refused, max_memory)
-        assert leader.contender.settings is not None
-        final = Race(
-            [reference, Contender("winner", "settings", place, leader.contender.settings)],
-            path,
-            path.parent,
-            work,
-            progress=progress,
-        )
-        wins = leader.contender.settings != balanced and _confirm(final, GOALS[goal], rounds, limits, base != balanced)
-        settings = leader.contender.settings if wins else base
-        effects = {metric: compare(final.rows[0], final.rows[1], metric) for metric in METRICS}
-        found = Tuning(
-            goal=goal,
-            settings=settings,
-            changes=_changes(balanced, settings),
-            gain=effects[GOALS[goal]],
-            effects=effects,
-            scores={row.name: search.score(row) for row in race.rows[1:]},
-            refused=search.refused,
-            profile=None,
-        )
-    return _kept(found, source, cache_dir) if keep else found
-
-
-def _confirm(race: Race, metric: str, rounds: int, limits: Limits, must_change: bool) -> bool:
-    """Whether the second row is better than the first, or has to be taken because the first may not be."""
-    for _ in range(rounds):
-        race.round()
-        if compare(race.rows[0], race.rows[1], metric, level=CLEAR).verdict in ("lower", "higher"):
-            break
-    first, second = (race.outputs(row) for row in race.rows)
-    differs = first is not None and second is not None and difference(first, second, limits.tolerance)
-    too_big = limits.memory_bytes is not None and _peak(race, 0) > limits.memory_bytes
-    better = compare(race.rows[0], race.rows[1], metric).verdict == "lower"
-    return not race.rows[1].failure and not differs and (better or too_big or must_change)
-
-
-def _peak(race: Race, row: int) -> int:
-    return max((run.peak_bytes for run in race.rows[row].runs.values()), default=0)
+        if leader.contender.settings != base:
+            final = race(dataclasses.replace(leader.contender, name="winner"))
+            confirmed = confirm(final, metric, rounds, limits)
+    except KeyboardInterrupt:
+        interrupted, confirmed, leader = True, None, leader or search.ahead()
+    settings = base
+    if confirmed is not None and leader is not None:
+        too_big = confirmed.reference_too_big or beyond_memory(reference, limits)
+        if too_big and confirmed.why_not:
+            raise _nothing_fits({reference.name: too_big, leader.name: confirmed.why_not}, max_memory)
+        if not confirmed.why_not and (confirmed.better or too_big):
+            assert leader.contender.settings is not None
+            settings = leader.contender.settings
+    unmeasured = Row(reference.contender)
+    over = confirmed.effects if confirmed else effects(unmeasured, unmeasured, metric, LEVEL)
+    return Tuning(
+        goal=goal,
+        settings=settings,
+        changes={},
+        gain=over[metric],
+        effects=over,
+        scores={row.name: search.score(row) for row in first.rows[1:]},
+        refused=search.refused,
+        profile=None,
+        reference=reference.name,
+        interrupted=interrupted,
+        leader="" if leader is None else leader.name,
+        proven=settings != base and confirmed is not None and confirmed.better,
+    )
 
 
 def _limits(max_memory: int | str | None, max_threads: int | None, tolerance: float) -> Limits:
@@ -239,7 +273,7 @@ def _kept(found: Tuning, source: Source, cache_dir: Any) -> Tuning:
     ratio = found.gain.ratio
     measured = {
         "metric": found.gain.metric,
-        "ratio_to_balanced": None if ratio is None else ratio.to_dict(),
+        "ratio_to_balanced": ratio.to_dict() if ratio is not None and ratio.known else None,
         "pairs": found.gain.pairs,
         "verdict": found.gain.verdict,
         "summary": str(found),

@@ -108,6 +108,11 @@ class Search:
         ratio = compare(self._reference, row, self._metric).ratio
         return math.inf if ratio is None else ratio.estimate
 
+    def ahead(self) -> Row | None:
+        """Who leads so far, of those that were measured and may win."""
+        measured = [row for row in self._race.rows[1:] if row.runs and self._reference.runs]
+        return next(iter(self._ranked(measured)), None)
+
     def _halve(self, rows: Sequence[Row]) -> None:
         """Measure all, keep the better half, measure those again, until few are left or the leader is clear."""
         alive = list(rows)
@@ -133,19 +138,12 @@ class Search:
 
     def _why_refused(self, row: Row) -> str:
         """Why a candidate may not win; empty when it may. Outputs and memory are known after its first round."""
-        if row.name not in self.refused and (why := row.failure or self._breach(row)):
+        if row.name not in self.refused and (
+            why := row.failure or breach(self._race, self._reference, row, self._limits)
+        ):
             log.info("%s: refused, %s", row.name, why)
             self.refused[row.name] = why
         return self.refused.get(row.name, "")
-
-    def _breach(self, row: Row) -> str:
-        highest = max((run.peak_bytes for run in row.runs.values()), default=0)
-        if self._limits.memory_bytes is not None and highest > self._limits.memory_bytes:
-            return f"peaks at {highest} bytes, more than the {self._limits.memory_bytes} allowed"
-        reference, candidate = self._race.outputs(self._reference), self._race.outputs(row)
-        if reference is None or candidate is None:
-            return ""
-        return difference(reference, candidate, self._limits.tolerance)
 
     def _add(self, changes: Changes) -> Row:
         name = ", ".join(f"{field}={_word(value)}" for field, value in changes.items()) or "no change"
@@ -166,6 +164,22 @@ class Search:
                 best.setdefault(field, value)
         fields = list(best)[:MOST_TOGETHER]
         return [{field: best[field] for field in fields[:count]} for count in range(2, len(fields) + 1)]
+
+
+def breach(race: Race, reference: Row, row: Row, limits: Limits) -> str:
+    """Which limit a row does not keep, by its memory and its outputs; empty when it keeps them all."""
+    if why := beyond_memory(row, limits):
+        return why
+    wanted, found = race.outputs(reference), race.outputs(row)
+    return "" if wanted is None or found is None else difference(wanted, found, limits.tolerance)
+
+
+def beyond_memory(row: Row, limits: Limits) -> str:
+    """By how much a row exceeds the memory that it may have; empty when it does not."""
+    highest = max((run.peak_bytes for run in row.runs.values()), default=0)
+    if limits.memory_bytes is None or highest <= limits.memory_bytes:
+        return ""
+    return f"peaks at {highest} bytes, more than the {limits.memory_bytes} allowed"
 
 
 def difference(reference: Feeds, candidate: Feeds, tolerance: float) -> str:
