@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
-from omni_sdk.cli.parameters import ShapeParameter
+from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
+from omni_sdk.cli.progress import racing
+from omni_sdk.errors import InputError
 
 if TYPE_CHECKING:
     from omni_sdk.tools.measure.tables import Table
@@ -35,15 +34,17 @@ STYLES = {
               "another model, or MODEL@ before any of these. Repeat it; the others are compared with the first. "
               "Default: baseline, ultra, balanced, session.")  # fmt: skip
 @click.option("--shape", "-s", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128 of a made-up input.")
-@click.option("--inputs", "-i", metavar="FILE|FUNCTION", help="Inputs from an .npz file or from module:function.")
+@click.option("--value", "values", type=FixedParameter(), multiple=True, help="NAME=16000 of a made-up input.")
+@click.option("--inputs", "-i", multiple=True, metavar="FILE|FUNCTION",
+              help="Inputs from an .npz file or from module:function; repeat it where one lacks some.")  # fmt: skip
 @click.option("--rounds", "-r", default=7, show_default=True, help="Processes of each contender; each round is a pair.")
 @click.option("--seconds", default=1.0, show_default=True, help="Of steady inferences in each process, at least.")
 @click.option("--least-runs", default=3, show_default=True, help="Steady inferences in each process, at least.")
 @click.option("--timeout", default=900.0, show_default=True, help="Seconds after which a process is given up.")
 @click.option("--ablation", is_flag=True, help="Measure every lever between two settings instead of contenders.")
-@click.option("--bare", default="baseline", show_default=True, help="Of the ablation: what levers are added to.")
-@click.option("--full", default="ultra", show_default=True, help="Of the ablation: what levers are taken from.")
-@click.option("--sample-rate", type=int, help="Hz of the output, for RTF; a bundle knows its own.")
+@click.option("--bare", help="Of the ablation: what levers are added to.  [default: baseline]")
+@click.option("--full", help="Of the ablation: what levers are taken from.  [default: ultra]")
+@click.option("--sample-rate", type=click.IntRange(min=1), help="Hz of the output, for RTF; a bundle knows its own.")
 @click.option("--seed", default=0, show_default=True, help="Of made-up inputs.")
 @click.option("--output", "-o", "outputs", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Write the report: .html, .md or .json. Repeat it for several.")  # fmt: skip
@@ -57,6 +58,9 @@ def command(model: Path, outputs: tuple[Path, ...], **options: Any) -> None:
     from omni_sdk.tools.measure.tables import failures, tables
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_FILES)
+    _check_ablation(**options)
+    for path in outputs:
+        report.check(path)
     found = report.load(model) if model.suffix == ".json" else _measure(model, console, **options)
     listed = tables(found) if isinstance(found, Benchmark) else [group.table() for group in found.groups]
     for table in listed:
@@ -75,35 +79,33 @@ def _measure(model: Path, console: Console, **options: Any) -> Any:
     from omni_sdk.tools.bench import Effort, bench
     from omni_sdk.tools.measure.contenders import DEFAULT
 
-    contenders = options["against"] or DEFAULT
-    with _progress(console, options["rounds"]) as progress:
+    ablation = (options["bare"] or "baseline", options["full"] or "ultra") if options["ablation"] else None
+    with racing(console, options["rounds"]) as progress:
         return bench(
             model,
-            contenders,
-            inputs=options["inputs"],
+            options["against"] or DEFAULT,
+            inputs=options["inputs"] or None,
             shapes=dict(options["shapes"]),
+            values=dict(options["values"]),
             rounds=options["rounds"],
-            effort=Effort(options["seconds"], (options["least_runs"], 300), options["timeout"]),
-            ablation=(options["bare"], options["full"]) if options["ablation"] else None,
+            effort=Effort(options["seconds"], (options["least_runs"], None), options["timeout"]),
+            ablation=ablation,
             sample_rate=options["sample_rate"],
             seed=options["seed"],
             progress=progress,
         )
 
 
-@contextmanager
-def _progress(console: Console, rounds: int) -> Iterator[Any]:
-    """A line that says who is measured at what; plain lines where the output is no terminal."""
-    columns = (
-        TextColumn("round"),
-        MofNCompleteColumn(),
-        BarColumn(20),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("inputs", total=rounds)
-        yield lambda name, number, phase: bar.update(task, completed=number, description=f"{escape(name)}: {phase}")
+def _check_ablation(**options: Any) -> None:
+    """Options that belong to another kind of comparison would have no effect, and say nothing of it."""
+    if options["ablation"] and options["against"]:
+        raise InputError(
+            "Expected contenders or an ablation, got both - at --against and --ablation",
+            hint="an ablation has contenders of its own, made from --bare and --full",
+        )
+    for name in ("bare", "full"):
+        if options[name] is not None and not options["ablation"]:
+            raise InputError(f"Expected --ablation beside it, got none - at --{name}")
 
 
 def _drawn(table: Table) -> RichTable:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from omni_sdk.bundle import Bundle, is_bundle
 from omni_sdk.errors import InputError
 from omni_sdk.tools.measure import ablation as ablating
 from omni_sdk.tools.measure.contenders import DEFAULT, Contender, parse, parse_all
-from omni_sdk.tools.measure.inputs import Shapes
+from omni_sdk.tools.measure.inputs import Shapes, Values
 from omni_sdk.tools.measure.results import Benchmark, machine
-from omni_sdk.tools.measure.schedule import Effort, Progress, Race, inputs_file
+from omni_sdk.tools.measure.schedule import Effort, Inputs, Progress, Race, inputs_file
 
 __all__ = ["ROUNDS", "Benchmark", "Contender", "Effort", "bench"]
 
@@ -28,8 +27,9 @@ def bench(
     model: str | os.PathLike[str],
     against: Sequence[str | Contender] = DEFAULT,
     *,
-    inputs: str | Path | Mapping[str, Any] | None = None,
+    inputs: Inputs = None,
     shapes: Shapes | None = None,
+    values: Values | None = None,
     rounds: int = ROUNDS,
     effort: Effort | None = None,
     ablation: tuple[str, str] | None = None,
@@ -45,10 +45,13 @@ def bench(
         A `.onnx` or `.ort` file or a bundle.
     against : sequence of str or Contender
         Contenders as `omni-sdk bench --against` names them; the first is what the others are compared with.
-    inputs : path, str, mapping or None
-        An `.npz` file, `module:function`, arrays by name, or None for made-up values.
+    inputs : path, str, sequence of them, mapping or None
+        An `.npz` file, `module:function`, several that complete one another, arrays by name, or None for made-up
+        values.
     shapes : mapping of str to shape, optional
         Of made-up inputs with symbolic dimensions.
+    values : mapping of str to number or lists, optional
+        Of made-up inputs that have to be something, such as `{"sr": 16000}`; the other integers are 0 or 1.
     rounds : int
         Processes of each contender; each round is one pair of every comparison.
     effort : Effort, optional
@@ -82,7 +85,7 @@ def bench(
     if not chosen:
         raise InputError("Expected at least one contender, got none - at bench")
     rate, output = _audio(place, sample_rate)
-    with inputs_file(place, inputs=inputs, shapes=shapes, seed=seed) as (path, fed):
+    with inputs_file(place, inputs=inputs, shapes=shapes, seed=seed, values=values) as (path, fed):
         race = Race(
             chosen,
             path,

@@ -9,16 +9,19 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from omni_sdk.errors import InputError
+from omni_sdk.errors import InputError, OmniError
+from omni_sdk.tools.evaluate.output import check_writable
 from omni_sdk.tools.measure import charts
 from omni_sdk.tools.measure.results import FORMAT, Benchmark
 from omni_sdk.tools.measure.suites import Suites
 from omni_sdk.tools.measure.tables import Table, failures, tables
 
-__all__ = ["load", "to_html", "to_json", "to_markdown", "write"]
+__all__ = ["check", "load", "to_html", "to_json", "to_markdown", "write"]
 
 WORDS = ("lower", "higher", "tie", "unclear", "KEEP", "OPTIONAL", "DROP", "NO EFFECT", "NOT REAL", "UNCLEAR")
 """Verdicts and recommendations, which the page colours."""
+
+SUFFIXES = (".html", ".md", ".json")
 
 BUSY = 0.5
 """Load average per usable core from which on others disturb what is measured."""
@@ -54,9 +57,27 @@ def load(path: str | os.PathLike[str]) -> Benchmark | Suites:
     if "benchmarks" in plain:
         return Suites.from_dict(plain)
     try:
-        return Benchmark.from_dict(plain)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = Benchmark.from_dict(plain)
+        to_html(found)  # whole is what a report can be made of: each figure is looked at there
+        return found
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, OmniError) as error:
         raise InputError(f"Expected a whole benchmark, got one that is not ({error}) - at {path}") from error
+
+
+def check(path: str | os.PathLike[str]) -> Path:
+    """Make sure that `write` will be able to write a report, before anything is measured for it.
+
+    Raises
+    ------
+    InputError
+        For a suffix that names no kind of report, or a file that cannot be written.
+    """
+    place = Path(path)
+    if place.suffix not in SUFFIXES:
+        raise InputError(
+            f"Expected a report as {', '.join(SUFFIXES)}, got {place.suffix or 'no suffix'!r} - at {place}"
+        )
+    return check_writable(place)
 
 
 def write(found: Benchmark | Suites, path: str | os.PathLike[str]) -> Path:
@@ -67,12 +88,9 @@ def write(found: Benchmark | Suites, path: str | os.PathLike[str]) -> Path:
     InputError
         For another suffix, or a file that cannot be written.
     """
-    place = Path(path)
-    makers = {".html": to_html, ".md": to_markdown, ".json": to_json}
-    if place.suffix not in makers:
-        raise InputError(f"Expected a report as {', '.join(makers)}, got {place.suffix or 'no suffix'!r} - at {place}")
+    place = check(path)
+    makers = dict(zip(SUFFIXES, (to_html, to_markdown, to_json), strict=True))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(makers[place.suffix](found), encoding="utf-8")
     except OSError as error:
         raise InputError(f"Expected to write a report, got {error.strerror or error} - at {place}") from error

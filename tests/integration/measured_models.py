@@ -33,6 +33,18 @@ def chain(path: Path, layers: int = 3, factor: float = 1.0) -> Path:
     return path
 
 
+def ragged(path: Path) -> Path:
+    """An input named `file`; a sequence of unlike tensors and a tensor of strings come out."""
+    value, size = helper.make_tensor_value_info, helper.make_tensor("sizes", TensorProto.INT64, [2], [2, 3])
+    nodes = [helper.make_node("SplitToSequence", ["file", "sizes"], ["parts"], axis=0),
+             helper.make_node("Cast", ["file"], ["words"], to=TensorProto.STRING)]  # fmt: skip
+    outputs = [helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None),
+               value("words", TensorProto.STRING, [5])]  # fmt: skip
+    graph = helper.make_graph(nodes, "ragged", [value("file", TensorProto.FLOAT, [5])], outputs, [size])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
 def sleeper(model: str) -> Run:
     """A peer with a latency that is known: 3 ms."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from measured_models import WIDTH, chain
+from measured_models import WIDTH, chain, ragged
 
 from omni_sdk import ModelError
 from omni_sdk.cli import main
@@ -135,6 +135,47 @@ def test_other_models_take_part(model: str, tmp_path: Path) -> None:
     assert 10 < found.rows[1].snr_db < 60
 
 
+def test_the_seconds_that_were_asked_for_are_measured(model: str) -> None:
+    """Not the 300 inferences of a model that takes microseconds."""
+    found = bench(model, ["session"], shapes={"x": (1, WIDTH)}, rounds=1, effort=Effort(seconds=0.5))
+    (run,) = found.rows[0].runs.values()
+    assert len(run.latencies) > 300
+    assert dict(run.phases)["paced"] - dict(run.phases)["steady"] >= 0.5
+
+
+def test_outputs_that_are_no_tensors_are_measured_and_compared(tmp_path: Path) -> None:
+    found = bench(ragged(tmp_path / "ragged.onnx"), ["session", "balanced"], rounds=1, effort=QUICK)
+    assert not found.failed
+    assert found.rows[1].snr_db == float("inf")
+
+
+def test_a_hint_stays_on_its_own_line(model: str) -> None:
+    found = bench(model, ["session", "openvino"], shapes=SHAPES, rounds=1, effort=QUICK)
+    if found["openvino"].failure:
+        first, second = found["openvino"].failure.splitlines()
+        assert first.endswith("(during import)")
+        assert second == "  hint: pip install openvino"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-o", "r.pdf"], "Expected a report as"),
+        (["-o", "/proc/none/r.html"], "a file that can be written"),
+        (["--ablation", "-a", "ultra"], "got both"),
+        (["--bare", "ultra"], "Expected --ablation"),
+        (["--seconds", "nan"], "at seconds"),
+        (["--least-runs", "0"], "at runs"),
+        (["--rounds", "0"], "at rounds"),
+    ],
+)
+def test_what_cannot_be_measured_or_written_is_refused_first(model: str, options: list[str], said: str) -> None:
+    done = CliRunner().invoke(main, ["bench", model, "-s", f"x=4,{WIDTH}", *options])
+    assert done.exit_code == 1, done.output
+    assert said in done.output
+    assert "round 1" not in done.output
+
+
 def test_a_model_that_does_not_load_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match="cut short, damaged, or no ONNX model"):
@@ -174,6 +215,7 @@ def test_the_command_exits_with_1_when_a_row_failed(model: str, tmp_path: Path) 
     again = CliRunner().invoke(main, ["bench", str(page.with_suffix(".json")), "-o", str(tmp_path / "again.md")])
     assert again.exit_code == 1
     assert "nobody:knows" in (tmp_path / "again.md").read_text()
+    assert "round 1 of 1: session" in done.output
     assert CliRunner().invoke(main, common).exit_code == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -38,7 +39,7 @@ def latency_chart(found: Benchmark) -> str:
     if not values:
         return ""
     unit, size = _time_unit(max(values))
-    log = max(values) / min(values) > SPREAD_FOR_LOG
+    log = min(values) > 0.0 and max(values) / min(values) > SPREAD_FOR_LOG
     low, high = (min(values) / size * 0.9, max(values) / size * 1.1) if log else (0.0, max(values) / size * 1.05)
     left = room_for([row.name for row in rows])
     scale = Scale(low, high, left, WIDTH - RIGHT, log)
@@ -163,7 +164,7 @@ def _phases(row: Row) -> list[float]:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]  # the nearest rank, as in `omni_sdk.stats`
 
 
 def _time_unit(longest: float) -> tuple[str, float]:

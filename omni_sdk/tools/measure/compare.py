@@ -93,7 +93,7 @@ def compare(reference: Row, row: Row, metric: str, *, level: float = LEVEL, seed
     if not ratios:
         return Comparison(metric, None, 0, "unclear")
     logs = bootstrap_interval(np.log(ratios), level=level, seed=seed)
-    interval = Interval(*(_exp(value) for value in (logs.estimate, logs.low, logs.high)), level)
+    interval = Interval(_exp(logs.estimate), _exp(logs.low), _exp(logs.high), level)
     return Comparison(metric, interval, len(ratios), _verdict(interval, len(ratios)))
 
 

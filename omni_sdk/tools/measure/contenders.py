@@ -14,6 +14,7 @@ from omni_sdk.settings import PRESETS, Settings
 Kind = Literal["settings", "session", "openvino", "callable"]
 
 DEFAULT = ("baseline", "ultra", "balanced", "session")
+NAMES = frozenset({*PRESETS, "tuned", "session", "openvino"})
 MODEL_SUFFIXES = (".onnx", ".ort")
 
 
@@ -102,9 +103,13 @@ def parse_all(texts: Iterable[str | Contender], model: str) -> list[Contender]:
 
 
 def _split(text: str, model: str) -> tuple[str, str]:
-    path, at, how = text.rpartition("@")
-    if at:
-        return path, how
+    if text in NAMES:  # also where a folder bears that name: ./baseline is the folder
+        return model, text
+    if not Path(text).exists() and "@" in text:
+        # Paths may hold the sign too: it divides where a model stands before it, else at the last one.
+        places = [position for position, char in enumerate(text) if char == "@"]
+        place = next((each for each in places if Path(text[:each]).exists() and each), places[-1])
+        return text[:place], text[place + 1 :]
     looks_like_model = text.endswith(MODEL_SUFFIXES) or Path(text).is_dir()
     return (text, "balanced") if looks_like_model else (model, text)
 
@@ -117,6 +122,8 @@ def _parsed(name: str, model: str, how: str) -> Contender:
     if how in ("session", "openvino"):
         return Contender(name, how, model)  # type: ignore[arg-type]
     if how.endswith(".toml"):
+        if not Path(how).is_file():
+            raise InputError(f"Expected a settings file, got no such file - at {how}")
         return Contender(name, "settings", model, Settings.from_file(how))
     if how.startswith("provider:"):
         settings = Settings(providers=(how.removeprefix("provider:"),))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import numpy as np
-
 
 def main() -> int:
-    """Reads a job (`model`, `shapes`, `seed`, `inputs`), writes the feeds to `inputs` as `.npz`."""
+    """Reads a job (`model`, `shapes`, `values`, `seed`, `inputs`), writes the feeds to `inputs`."""
     import omni_sdk
+    from omni_sdk.tools.evaluate.values import write_arrays
     from omni_sdk.tools.measure.inputs import make_up
 
     job = json.load(sys.stdin)
@@ -18,11 +17,11 @@ def main() -> int:
     settings = omni_sdk.Settings(graph_optimization_level="disable", prepacking=False, intra_op_num_threads=1)
     try:
         with omni_sdk.load(job["model"], settings, cache_dir=None) as model:
-            feeds = make_up(model.inputs, job["shapes"], job["seed"])
+            feeds = make_up(model.inputs, job["shapes"], job["seed"], job["values"])
     except omni_sdk.OmniError as error:
         sys.stderr.write(f"{str(error).removesuffix(f'  hint: {error.hint}').rstrip()}\0{error.hint or ''}")
         return 1 if isinstance(error, omni_sdk.ModelError) else 2
-    np.savez(job["inputs"], **feeds)  # type: ignore[arg-type]
+    write_arrays(job["inputs"], feeds)
     return 0
 
 

@@ -15,12 +15,14 @@ from omni_sdk.tools.evaluate.callables import load_callable
 
 Feeds = dict[str, NDArray[Any]]
 Shapes = Mapping[str, Sequence[int]]
+Values = Mapping[str, Any]
+"""Of made-up inputs, by name: one number for every element, or the whole array as lists."""
 
 HIGHEST_INTEGER = 2
 """Made-up integers are 0 or 1: any table, flag or count bears these."""
 
 
-def make_up(specs: Sequence[TensorSpec], shapes: Shapes, seed: int) -> Feeds:
+def make_up(specs: Sequence[TensorSpec], shapes: Shapes, seed: int, values: Values | None = None) -> Feeds:
     """Feeds from what a model says of its inputs: normal floats, integers 0 or 1.
 
     Parameters
@@ -29,17 +31,27 @@ def make_up(specs: Sequence[TensorSpec], shapes: Shapes, seed: int) -> Feeds:
     shapes : mapping of str to shape
         Of the inputs with symbolic dimensions; the others may be left out.
     seed : int
+    values : mapping of str to number or lists, optional
+        Of inputs that nothing else will do for, such as a sample rate.
 
     Raises
     ------
     InputError
-        When a symbolic dimension has no size, a shape does not fit, or an input is no tensor of numbers.
+        When a symbolic dimension has no size, a shape or a value does not fit, or an input is no tensor of numbers.
     """
-    unknown = sorted(shapes.keys() - {spec.name for spec in specs})
-    if unknown:
-        raise InputError(f"Expected shapes of {', '.join(spec.name for spec in specs)}, got {unknown[0]!r} - at shapes")
+    values = values or {}
+    for given, what in ((shapes, "shapes"), (values, "values")):
+        unknown = sorted(given.keys() - {spec.name for spec in specs})
+        if unknown:
+            known = ", ".join(spec.name for spec in specs)
+            raise InputError(f"Expected {what} of {known}, got {unknown[0]!r} - at {what}")
     source = np.random.default_rng(seed)
-    return {spec.name: _array(spec, _shape(spec, shapes.get(spec.name)), source) for spec in specs}
+    return {
+        spec.name: _given(spec, shapes.get(spec.name), values[spec.name])
+        if spec.name in values
+        else _array(spec, _shape(spec, shapes.get(spec.name)), source)
+        for spec in specs
+    }
 
 
 def call(name: str) -> Feeds:
@@ -59,6 +71,25 @@ def call(name: str) -> Feeds:
         raise InputError(f"Expected arrays by name, got {type(error).__name__}: {error} - at {name}") from error
 
 
+def _given(spec: TensorSpec, shape: Sequence[int] | None, value: Any) -> NDArray[Any]:
+    where = f"at values[{spec.name!r}]"
+    _check_numbers(spec)
+    try:
+        exact = np.asarray(value)
+        with np.errstate(all="ignore"):
+            array = exact.astype(spec.dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"Expected numbers of type {spec.type_name}, got {value!r} - {where}") from error
+    if exact.dtype.kind not in "fiub" or (spec.dtype.kind != "f" and not np.array_equal(array, exact)):
+        raise InputError(f"Expected numbers of type {spec.type_name}, got {value!r} - {where}")
+    if array.ndim == 0:
+        return np.full(_shape(spec, shape), array)
+    fitting = _shape(spec, array.shape)
+    if shape is not None and tuple(shape) != fitting:
+        raise InputError(f"Expected a value of the shape {list(shape)}, got {list(fitting)} - {where}")
+    return array
+
+
 def _shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     if given is None and spec.symbols:
         example = ",".join("1" if not isinstance(size, int) else str(size) for size in spec.shape)
@@ -76,8 +107,12 @@ def _shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def _array(spec: TensorSpec, shape: tuple[int, ...], source: np.random.Generator) -> NDArray[Any]:
-    if spec.element is None:
-        raise InputError(f"Expected a tensor of numbers, got {spec.type} - at input {spec.name}", hint="give an .npz")
+    _check_numbers(spec)
     if spec.dtype.kind == "f":
         return source.standard_normal(shape).astype(spec.dtype)
     return source.integers(0, HIGHEST_INTEGER, shape).astype(spec.dtype)
+
+
+def _check_numbers(spec: TensorSpec) -> None:
+    if spec.element is None:
+        raise InputError(f"Expected a tensor of numbers, got {spec.type} - at input {spec.name}", hint="give an .npz")

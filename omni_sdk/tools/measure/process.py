@@ -78,7 +78,9 @@ def run_job(job: Mapping[str, Any], *, timeout: float, on_phase: Callable[[str],
         errors.seek(0)
         words = errors.read().decode(errors="replace").strip()[-LAST_WORDS:]
     if "failed" in outcome.events:
-        outcome.failure = f"{outcome.events['failed']['error']} (during {outcome.events['failed']['phase']})"
+        failed = outcome.events["failed"]
+        sentence, newline, hint = failed["error"].partition("\n")  # the hint stays on a line of its own
+        outcome.failure = f"{sentence} (during {failed['phase']}){newline}{hint}"
     elif late:
         outcome.failure = f"took longer than {timeout:g} s (during {outcome.phase})"
     elif "done" not in outcome.events:
@@ -86,7 +88,7 @@ def run_job(job: Mapping[str, Any], *, timeout: float, on_phase: Callable[[str],
     return outcome
 
 
-def make_inputs(model: str, shapes: Mapping[str, Any], seed: int, path: Path) -> None:
+def make_inputs(model: str, shapes: Mapping[str, Any], values: Mapping[str, Any], seed: int, path: Path) -> None:
     """Write made-up feeds for a model to `path`.
 
     Raises
@@ -94,9 +96,10 @@ def make_inputs(model: str, shapes: Mapping[str, Any], seed: int, path: Path) ->
     ModelError
         When the model does not load.
     InputError
-        When the shapes do not fit it.
+        When the shapes or the values do not fit it.
     """
-    job = {"model": model, "shapes": {name: list(shape) for name, shape in shapes.items()}, "seed": seed}
+    sizes = {name: list(shape) for name, shape in shapes.items()}
+    job = {"model": model, "shapes": sizes, "values": dict(values), "seed": seed}
     done = subprocess.run(
         [sys.executable, "-m", "omni_sdk.tools.measure.describe"],
         input=json.dumps({**job, "inputs": str(path)}).encode(),

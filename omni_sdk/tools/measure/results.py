@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ class Run:
     Attributes
     ----------
     latencies : tuple of float
-        Of each steady inference.
+        Of steady inferences: each one, or where there were thousands an even selection.
     cpu_seconds : float
         Processor time per steady inference, all threads together.
     paced_cpu_seconds : float
@@ -72,13 +73,13 @@ class Run:
 
     @property
     def p50(self) -> float:
-        """Median steady latency."""
-        return statistics.median(self.latencies)
+        """Median steady latency, one that was measured: by the same rule as every other percentile here."""
+        return Latency.of(self.latencies).p50
 
     @classmethod
     def of(cls, outcome: Outcome, *, sample_rate: int | None, output: str | None) -> Run:
         """From what a worker said."""
-        said, count = outcome.events, len(outcome.events["steady"]["latencies"])
+        said, count = outcome.events, outcome.events["steady"]["count"]
         samples = said["first"]["samples"]
         made = samples.get(output) if output else next(iter(samples.values()), None)
         cached = said.get("cached")
@@ -173,7 +174,10 @@ class Benchmark:
         return any(row.failure for row in self.rows)
 
     def __getitem__(self, name: str) -> Row:
-        return next(row for row in self.rows if row.name == name)
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values; infinite figures as text, since JSON has none."""
@@ -194,6 +198,9 @@ class Benchmark:
         values = {f.name: plain[f.name] for f in dataclasses.fields(cls)}
         values["rows"] = [_row_from_dict(row) for row in plain["rows"]]
         values["ablation"] = tuple(plain["ablation"]) if plain["ablation"] else None
+        texts = [values[name] for name in ("model", "command", "when")]
+        if not values["rows"] or not all(isinstance(text, str) for text in texts):
+            raise InputError("Expected rows, and a model, command and time as text, got others - at its JSON")
         return cls(**values)
 
 
@@ -237,7 +244,10 @@ def _row_from_dict(plain: Mapping[str, Any]) -> Row:
 
 
 def _run_from_dict(plain: Mapping[str, Any]) -> Run:
-    return Run(**{name: _tuples(value) for name, value in plain.items()})
+    run = Run(**{name: _tuples(value) for name, value in plain.items()})
+    if not run.latencies or not all(math.isfinite(seconds) and seconds >= 0.0 for seconds in run.latencies):
+        raise InputError("Expected latencies of each run in seconds, got none or others - at its JSON")
+    return run
 
 
 def _tuples(value: Any) -> Any:

@@ -8,6 +8,7 @@ figures. A round is one pair for every comparison.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +21,18 @@ import numpy as np
 from omni_sdk.errors import InputError
 from omni_sdk.tools import metrics
 from omni_sdk.tools.archives import read_npz
+from omni_sdk.tools.evaluate.values import read_written, write_arrays
 from omni_sdk.tools.measure import process
 from omni_sdk.tools.measure.contenders import Contender
-from omni_sdk.tools.measure.inputs import Feeds, Shapes, call, make_up
+from omni_sdk.tools.measure.inputs import Feeds, Shapes, Values, call, make_up
 from omni_sdk.tools.measure.results import Row, Run
 
 __all__ = ["Effort", "Race", "inputs_file", "make_up"]
 
 log = logging.getLogger(__name__)
+
+Inputs = str | Path | Mapping[str, Any] | Sequence[str | Path] | None
+"""What to feed, as `inputs_file` takes it."""
 
 Progress = Callable[[str, int, str], None]
 """Called with a contender's name, the number of the round, and what it is at."""
@@ -41,15 +46,32 @@ class Effort:
     ----------
     seconds : float
         Of steady inferences, at least.
-    runs : (int, int)
-        Least and most steady inferences, whatever time they take.
+    runs : (int, int or None)
+        Least and most steady inferences, whatever time they take; None for as many as the seconds hold.
     timeout : float
         Seconds after which a process is given up.
+
+    Raises
+    ------
+    InputError
+        When there would be nothing to measure, or no time to.
     """
 
     seconds: float = 1.0
-    runs: tuple[int, int] = (3, 300)
+    runs: tuple[int, int | None] = (3, None)
     timeout: float = 900.0
+
+    def __post_init__(self) -> None:
+        least, most = self.runs
+        if not (math.isfinite(self.seconds) and self.seconds >= 0.0):
+            raise InputError(f"Expected seconds of zero or more, got {self.seconds:g} - at seconds")
+        if least < 1 or (most is not None and most < least):
+            raise InputError(f"Expected at least one run, and no more least than most, got {self.runs} - at runs")
+        if not self.timeout > self.seconds:
+            raise InputError(
+                f"Expected more seconds than the {self.seconds:g} measured, got {self.timeout:g} - at timeout",
+                hint="a process also imports, loads and warms up",
+            )
 
 
 class Race:
@@ -102,14 +124,14 @@ class Race:
     def outputs(self, row: Row) -> Feeds | None:
         """What a row gave in its first round; None before it."""
         path = self._outputs_path(row)
-        return read_npz(path) if path.exists() else None
+        return read_written(path) if path.exists() else None
 
     def judge_outputs(self) -> None:
         """Fill in `snr_db` of every row against the first that has outputs."""
         reference = next((found for row in self.rows if (found := self.outputs(row)) is not None), None)
         for row in self.rows:
             candidate = self.outputs(row)
-            row.snr_db = None if reference is None or candidate is None else _worst_snr(reference, candidate)
+            row.snr_db = None if not reference or candidate is None else _worst_snr(reference, candidate)
 
     def _measure(self, row: Row) -> None:
         path = self._outputs_path(row)
@@ -141,18 +163,21 @@ class Race:
 
 @contextmanager
 def inputs_file(
-    model: str, *, inputs: str | Path | Mapping[str, Any] | None, shapes: Shapes | None, seed: int
+    model: str, *, inputs: Inputs, shapes: Shapes | None, seed: int, values: Values | None = None
 ) -> Iterator[tuple[Path, dict[str, list[int]]]]:
     """Feeds for every contender in one file, in a temporary folder; the path, and the shapes fed.
 
     Parameters
     ----------
     model : str
-    inputs : path, str, mapping or None
-        An `.npz` file, `module:function`, arrays by name, or None for made-up values.
+    inputs : path, str, sequence of them, mapping or None
+        An `.npz` file, `module:function`, several that complete one another, arrays by name, or None for made-up
+        values.
     shapes : mapping, optional
         Of made-up inputs with symbolic dimensions.
     seed : int
+    values : mapping, optional
+        Of made-up inputs that have to be something, such as a sample rate.
 
     Raises
     ------
@@ -162,28 +187,50 @@ def inputs_file(
     with tempfile.TemporaryDirectory(prefix="omni-sdk-bench-") as folder:
         path = Path(folder) / "inputs.npz"
         if inputs is None:
-            process.make_inputs(model, shapes or {}, seed, path)
-        elif shapes:
-            raise InputError("Expected shapes or inputs, got both - at bench", hint="inputs have their own shapes")
+            process.make_inputs(model, shapes or {}, values or {}, seed, path)
+        elif shapes or values:
+            what = "shapes" if shapes else "values"
+            raise InputError(f"Expected {what} or inputs, got both - at bench", hint=f"inputs have their own {what}")
         else:
-            np.savez(path, **_given(inputs))  # type: ignore[arg-type]
-        yield path, {name: list(array.shape) for name, array in read_npz(path).items()}
+            write_arrays(path, _given(inputs))
+        yield path, {name: list(array.shape) for name, array in read_written(path).items()}
 
 
-def _given(inputs: str | Path | Mapping[str, Any]) -> Feeds:
+def _given(inputs: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> Feeds:
     if isinstance(inputs, Mapping):
         return {name: np.asarray(array) for name, array in inputs.items()}
-    text = str(inputs)
+    joined: Feeds = {}
+    for each in [inputs] if isinstance(inputs, str | Path) else inputs:
+        found = _read(each)
+        if twice := sorted(joined.keys() & found.keys()):
+            raise InputError(f"Expected each input once, got {twice[0]!r} again - at {each}")
+        joined |= found
+    return joined
+
+
+def _read(place: str | Path) -> Feeds:
+    text = str(place)
     return call(text) if ":" in text and not Path(text).exists() else read_npz(text)
 
 
 def _worst_snr(reference: Feeds, candidate: Feeds) -> float:
-    """The lowest signal-to-noise ratio over the outputs; minus infinity where one is missing or of another shape."""
-    worst = float("inf")
+    """The lowest signal-to-noise ratio over the outputs; minus infinity where two of them cannot be compared.
+
+    That is where one is missing, of another shape, holds other words, or other infinities or NaNs than the reference.
+    Where both hold the same ones, what is finite is compared: a NaN is equal to itself.
+    """
+    worst = math.inf
     for name, wanted in reference.items():
         found = candidate.get(name)
-        if found is None or found.shape != wanted.shape:
-            return float("-inf")
-        if wanted.size and np.isfinite(wanted).all():
-            worst = min(worst, metrics.snr_db(wanted, found))
+        if found is None or found.shape != wanted.shape or (found.dtype.kind == "U") != (wanted.dtype.kind == "U"):
+            return -math.inf
+        if wanted.dtype.kind == "U":
+            if not np.array_equal(wanted, found):
+                return -math.inf
+            continue
+        finite = np.isfinite(wanted)
+        if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+            return -math.inf
+        if finite.any():
+            worst = min(worst, metrics.snr_db(wanted[finite], found[finite]))
     return worst

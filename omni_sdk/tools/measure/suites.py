@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_sdk.errors import InputError
-from omni_sdk.tools.measure.tables import Table, seconds
+from omni_sdk.tools.measure.tables import NONE, Table, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Suite:
                 seconds(stats["iqr"]),
                 seconds(stats["max"]),
                 f"{stats['rounds']:.0f}",
-                f"{stats['median'] / best:.2f}",
+                f"{stats['median'] / best:.2f}" if best > 0.0 else NONE,
             )
             for name, stats in ordered
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_sdk import memory
+from omni_sdk.stats import Latency
 from omni_sdk.tools.measure.ablation import Effect, effects
 from omni_sdk.tools.measure.compare import METRICS, Comparison, break_even, compare
 from omni_sdk.tools.measure.results import Benchmark, Row
@@ -123,7 +124,7 @@ def _cost_row(row: Row) -> tuple[str, ...]:
         seconds(row.median("paced_cpu_seconds")),
         _number(row.median("minor_faults")),
         _number(row.median("major_faults")),
-        seconds(sorted(hits)[len(hits) // 2]) if hits else "off",
+        seconds(Latency.of(hits).p50) if hits else "off",
         "off" if rate is None else f"{rate:.0%}",
         snr(row.snr_db),
     )

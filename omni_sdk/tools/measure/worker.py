@@ -20,6 +20,8 @@ PAUSE_SECONDS = 0.03
 """Between paced inferences: a voice's chunk rate, at which a pool that spins shows what it burns."""
 
 REPEATS = 50
+MOST_KEPT = 4096
+"""Latencies of one process in a report: enough for its percentiles, whatever number a quick model makes."""
 
 
 def main() -> int:
@@ -56,7 +58,7 @@ def _measure(job: Mapping[str, Any], say: Callable[..., None], enter: Callable[[
     enter("import")
     import numpy as np
 
-    from omni_sdk.tools.archives import read_npz
+    from omni_sdk.tools.evaluate.values import plain_arrays, read_written, write_arrays
     from omni_sdk.tools.measure.contenders import Contender
     from omni_sdk.tools.measure.engines import ENGINES
 
@@ -70,7 +72,7 @@ def _measure(job: Mapping[str, Any], say: Callable[..., None], enter: Callable[[
     with _Meter() as meter:
         engine.load()
     say("loaded", **meter.figures)
-    feeds = read_npz(job["inputs"])
+    feeds = read_written(job["inputs"])
 
     enter("warmup")
     with _Meter() as meter:
@@ -80,20 +82,24 @@ def _measure(job: Mapping[str, Any], say: Callable[..., None], enter: Callable[[
     enter("first")
     with _Meter() as meter:
         outputs = engine.run(feeds)
-    say("first", samples={name: int(np.shape(array)[-1]) for name, array in outputs.items() if np.ndim(array)},
-        **meter.figures)  # fmt: skip
+    arrays = {name: array for name, array in outputs.items() if not isinstance(array, list | tuple | Mapping)}
+    samples = {name: int(np.shape(array)[-1]) for name, array in arrays.items() if np.ndim(array)}
+    say("first", samples=samples, **meter.figures)
 
     enter("steady")
-    latencies: list[float] = []
+    latencies, count, spent = Thinned(), 0, 0.0
+    least, most = job["runs"]
     with _Meter() as meter:
-        while _goes_on(latencies, job):
+        while count < least or ((most is None or count < most) and spent < job["seconds"]):
             started = time.perf_counter()
             outputs = engine.run(feeds)
-            latencies.append(time.perf_counter() - started)
-    say("steady", latencies=latencies, **meter.figures)
+            seconds = time.perf_counter() - started
+            latencies.append(seconds)
+            count, spent = count + 1, spent + seconds
+    say("steady", latencies=latencies.kept, count=count, **meter.figures)
 
     enter("paced")
-    count = max(1, min(MOST_PACED, int(job["seconds"] / (PAUSE_SECONDS + latencies[-1]))))
+    count = max(1, min(MOST_PACED, int(job["seconds"] / (PAUSE_SECONDS + seconds))))
     with _Meter() as meter:
         for _ in range(count):
             outputs = engine.run(feeds)
@@ -107,15 +113,24 @@ def _measure(job: Mapping[str, Any], say: Callable[..., None], enter: Callable[[
 
     enter("finish")
     if job.get("outputs"):
-        kept = {name: np.asarray(array) for name, array in outputs.items()}
-        numbers: dict[str, Any] = {name: array for name, array in kept.items() if array.dtype.kind in "fiub"}
-        np.savez(job["outputs"], **numbers)
+        write_arrays(job["outputs"], plain_arrays(outputs))
     say("done", remarks=engine.remarks(), versions=_versions())
 
 
-def _goes_on(latencies: list[float], job: Mapping[str, Any]) -> bool:
-    least, most = job["runs"]
-    return bool(len(latencies) < least or (len(latencies) < most and sum(latencies) < job["seconds"]))
+class Thinned:
+    """At most `MOST_KEPT` of any number of latencies, evenly spread: when there are more, every other one goes."""
+
+    def __init__(self) -> None:
+        self.kept: list[float] = []
+        self._every, self._seen = 1, 0
+
+    def append(self, seconds: float) -> None:
+        """One more, which is kept if its turn has come."""
+        if self._seen % self._every == 0:
+            self.kept.append(seconds)
+            if len(self.kept) > MOST_KEPT:
+                self.kept, self._every = self.kept[::2], self._every * 2
+        self._seen += 1
 
 
 class _Meter:
