@@ -9,6 +9,8 @@ try:
     import click
 except ImportError:
     sys.exit("The omni-sdk command needs click and rich.\n  hint: pip install 'omni-sdk[cli]'")
+except KeyboardInterrupt:
+    sys.exit(130)
 
 from omni_sdk.errors import OmniError
 
@@ -21,7 +23,7 @@ COMMANDS = {
     "export": "Build ONNX models from checkpoints.",
     "synth": "Codes in, WAV out, streamed as it is made.",
     "serve": "A model behind the Open Inference Protocol, on Ray Serve.",
-    "evaluate": "Drift, word error rate, predicted MOS, latency.",
+    "evaluate": "Drift, word error rate, predicted MOS, listening tests, latency.",
     "smoke": "The on-device smoke test.",
 }
 

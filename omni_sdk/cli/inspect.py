@@ -13,12 +13,19 @@ from rich.table import Table
 from omni_sdk.cli.findings import print_findings
 
 if TYPE_CHECKING:
+    from omni_sdk.specs import TensorSpec
     from omni_sdk.tools.inspect import Inspection
 
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--operators", default=20, show_default=True, help="How many operators to list, the commonest first.")
+@click.option(
+    "--operators",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many operators to list, the commonest first.",
+)
 def command(model: Path, operators: int) -> None:
     """Say what MODEL is: inputs, outputs, operators, weights, state, findings."""
     from omni_sdk.tools.inspect import inspect
@@ -40,8 +47,8 @@ def _summary(found: Inspection) -> Table:
         ("file", f"{found.path} ({found.producer or 'unknown producer'}, IR {found.ir_version})"),
         ("opsets", opsets),
     ]
-    rows += [("input", str(spec)) for spec in found.inputs]
-    rows += [("output", str(spec)) for spec in found.outputs]
+    rows += [("input", _described(spec, found)) for spec in found.inputs]
+    rows += [("output", _described(spec, found)) for spec in found.outputs]
     for kind, count in found.parameters.items():
         rows.append(("weights", f"{count:,} {kind}, {human(found.parameter_bytes[kind])}"))
     rows.append(("weights lie", found.weights))
@@ -50,6 +57,10 @@ def _summary(found: Inspection) -> Table:
     for name, value in rows:
         table.add_row(name, escape(value))
     return table
+
+
+def _described(spec: TensorSpec, found: Inspection) -> str:
+    return f"{spec.name}: {spec.type_name} of unknown rank" if spec.name in found.unranked else str(spec)
 
 
 def _operators(found: Inspection, most: int) -> Table:

@@ -42,7 +42,7 @@ def examine(
     Parameters
     ----------
     model : path, optional
-        A `.onnx` file or a bundle.
+        A `.onnx` file or a bundle. A `.ort` file will do; what cannot be read of it is one of the findings.
     settings : Settings, optional
         Default `balanced`.
     places : Places, optional
@@ -71,11 +71,22 @@ def examine(
         lambda: _spinning(chosen, where),
         lambda: iter(chosen.check(None if model is None else os.fspath(model))),
     ]
-    if model is not None:
+    if model is not None and Path(model).suffix == ".ort":
+        checks.append(_unreadable)
+    elif model is not None:
         inspection = inspect(model)
         checks += [lambda: iter(inspection.findings), lambda: _quantization(inspection), lambda: _fits(inspection)]
     found = [finding for check in checks for finding in check()]
     return sorted(dict.fromkeys(found), key=lambda finding: ("error", "warning", "info").index(finding.level))
+
+
+def _unreadable() -> Iterator[Finding]:
+    yield Finding(
+        "info",
+        "model",
+        "in ORT's own format: its operators, weights and quantization cannot be read, so nothing is said of them",
+        "give the .onnx that it was made from",
+    )
 
 
 def _quota(settings: Settings) -> Iterator[Finding]:

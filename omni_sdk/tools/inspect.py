@@ -46,6 +46,8 @@ class Inspection:
     state_from : {"manifest", "names", ""}
         Where the pairs come from.
     findings : tuple of Finding
+    unranked : frozenset of str
+        Inputs and outputs whose number of dimensions the file leaves open: their shape says nothing.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Inspection:
     state: Mapping[str, str]
     state_from: str
     findings: tuple[Finding, ...]
+    unranked: frozenset[str] = frozenset()
 
 
 def inspect(model: str | os.PathLike[str]) -> Inspection:
@@ -85,9 +88,8 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
     parameters, sizes = Counter[str](), Counter[str]()
     for tensor in tensors:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-        count = _count(tensor)
-        parameters[kind] += count
-        sizes[kind] += count * _bits(kind) // 8
+        parameters[kind] += _count(tensor)
+        sizes[kind] += _bytes(tensor)
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = tuple(_spec(value) for value in proto.graph.input if value.name not in initializers)
     outputs = tuple(_spec(value) for value in proto.graph.output)
@@ -108,6 +110,7 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         state=state,
         state_from="manifest" if manifest else "names" if state else "",
         findings=tuple(_findings(nodes, weights, sum(sizes.values()), source)),
+        unranked=frozenset(value.name for value in (*proto.graph.input, *proto.graph.output) if _is_unranked(value)),
     )
 
 
@@ -158,6 +161,11 @@ def _count(tensor: onnx.TensorProto) -> int:
     return count
 
 
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """What a tensor's values take, however the file holds them."""
+    return _count(tensor) * _bits(onnx.TensorProto.DataType.Name(tensor.data_type)) // 8
+
+
 def _bits(kind: str) -> int:
     if kind in TYPE_BITS:
         return TYPE_BITS[kind]
@@ -177,12 +185,17 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec.of(value.name, f"tensor({name})", dims)
 
 
+def _is_unranked(value: onnx.ValueInfoProto) -> bool:
+    return value.type.WhichOneof("value") == "tensor_type" and not value.type.tensor_type.HasField("shape")
+
+
 def _placement(tensors: Iterable[onnx.TensorProto]) -> str:
     """Where the weights that matter lie."""
     mapped = copied = 0
     for tensor in tensors:
         external = {entry.key: entry.value for entry in tensor.external_data}
-        size = int(external.get("length") or len(tensor.raw_data) or 0)
+        # Not all bytes lie in `raw_data`: `float_data` and its like hold them value by value.
+        size = int(external.get("length") or 0) or _bytes(tensor)
         if external and int(external.get("offset") or 0) % PAGE_BYTES == 0:
             mapped += size
         else:
