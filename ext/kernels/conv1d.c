@@ -1,9 +1,9 @@
 /* Conv1d: a convolution of one dimension, channels last, stride 1, with all that stands next to it.
  *
- *   V = past or pad_begin zeros, X, pad_end zeros
+ *   V = past (of any length up to (kernel - 1) * dilation) or pad_begin zeros, X, pad_end zeros
  *   sum[n, t, m] = bias[m] + residual[n, t, m] + sum over j, c of V[n, t + j * dilation, c] * w[m, c, j]
  *   Y = sum + inv_beta * sin(alpha * sum)^2, or sum where there is no alpha
- *   present = the last (kernel - 1) * dilation rows of V without its zeros at the end
+ *   present = the last (kernel - 1) * dilation rows of V without its zeros at the end, behind zeros where it has fewer
  *
  * W holds w transformed for tiles of `tile` outputs and laid out in panels, as omni_sdk/tools/prepare/winograd.py packs
  * it: by Winograd's algorithm where tile is above 1. */
@@ -53,20 +53,40 @@ static OrtStatus *open_kernel(Kernel *kernel, const OrtKernelInfo *info)
     return NULL;
 }
 
+/* A past may be shorter than what the kernel looks back: a stream's first chunk has none of it, 0 columns, which is
+ * another thing than no past at all. Whether ORT gives such a tensor memory depends on its memory pattern. */
+static OrtStatus *read_past(const Conv1d *conv, const OrtKernelContext *context, const Tensor *x, Job *job)
+{
+    const char *name = conv->base.operator->name;
+    Tensor past;
+    TRY(read_input(&conv->base, context, PAST, &past));
+    job->lead = (size_t)conv->pad_begin;
+    if (!past.given) {
+        return NULL;
+    }
+    if (past.rank != 3 || past.dims[0] != x->dims[0] || past.dims[1] > (int64_t)span_of(conv) ||
+        past.dims[2] != x->dims[2]) {
+        return fail("Expected shape [%lld, at most %zu, %lld], got %s - at omni::%s, input past",
+                    (long long)x->dims[0], span_of(conv), (long long)x->dims[2],
+                    describe_shape(&past).text, name);
+    }
+    if (conv->pad_begin != 0) {
+        return fail("Expected no padding at the beginning beside a past, got %lld - at omni::%s, attribute pad_begin",
+                    (long long)conv->pad_begin, name);
+    }
+    job->past = past.data;
+    job->lead = (size_t)past.dims[1];
+    return NULL;
+}
+
 static OrtStatus *read_sizes(const Conv1d *conv, const OrtKernelContext *context, Job *job)
 {
     const Kernel *kernel = &conv->base;
     Tensor x;
     Signal signal;
     TRY(read_signal(kernel, context, &x, &signal));
-    const int64_t past[3] = {x.dims[0], (int64_t)span_of(conv), x.dims[2]};
-    TRY(read_shaped(kernel, context, PAST, past, 3, (void **)&job->past));
-    if (job->past != NULL && conv->pad_begin != 0) {
-        return fail("Expected no padding at the beginning beside a past, got %lld - at omni::%s, attribute pad_begin",
-                    (long long)conv->pad_begin, kernel->operator->name);
-    }
+    TRY(read_past(conv, context, &x, job));
     job->x = x.data;
-    job->lead = job->past != NULL ? span_of(conv) : (size_t)conv->pad_begin;
     job->batch = signal.batch;
     job->time = signal.time;
     job->channels = signal.channels;
@@ -104,13 +124,14 @@ static void write_present(const Job *job, size_t span, float *present)
         float *to = present + item * span * row;
         const float *x = job->x + item * job->time * row;
         const size_t fresh = smaller(span, job->time);
-        const size_t kept = span - fresh; /* the last rows of what came before X */
-        if (job->past != NULL) {
-            memmove(to, job->past + (item * span + span - kept) * row, kept * row * sizeof to[0]);
-        } else {
-            memset(to, 0, kept * row * sizeof to[0]);
+        const size_t before = span - fresh;
+        const size_t kept = job->past != NULL ? smaller(before, job->lead) : 0; /* the last rows of the past */
+        float *after = to + (before - kept) * row;
+        if (kept > 0) {
+            memmove(after, job->past + ((item + 1) * job->lead - kept) * row, kept * row * sizeof to[0]);
         }
-        memcpy(to + kept * row, x + (job->time - fresh) * row, fresh * row * sizeof to[0]);
+        memset(to, 0, (before - kept) * row * sizeof to[0]);
+        memcpy(to + before * row, x + (job->time - fresh) * row, fresh * row * sizeof to[0]);
     }
 }
 

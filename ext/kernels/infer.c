@@ -122,18 +122,61 @@ OrtStatus *ORT_CALL infer_shuffled_shape(const OrtCustomOp *op, OrtShapeContext 
     return set_outputs((const Operator *)op, context, &shape);
 }
 
-/* Whether the optional input is there: an absent one has no elements of any type. */
-static int has_input(const OrtShapeContext *context, size_t index)
+typedef struct Past {
+    int given;
+    int known; /* whether its length is, by number or by name */
+    int64_t length; /* below 0 where it has a name */
+    const char *symbol;
+} Past;
+
+/* An absent optional input has no elements of any type; one that is there may be of any length. */
+static Past read_past(const OrtShapeContext *context)
 {
+    Past past = {0};
     OrtTensorInfo *info = NULL;
-    int type = 0;
-    OrtStatus *status = ort->ShapeInferContext_GetInputTypeShape(context, index, &info);
-    status = status || info == NULL ? status : ort->GetTensorElementType(info, &type);
+    Shape shape = {0};
+    OrtStatus *status = ort->ShapeInferContext_GetInputTypeShape(context, PAST_OF_CONV1D, &info);
+    if (status == NULL && info != NULL) {
+        status = read_known_shape(info, &shape, &past.known);
+        past.given = shape.type == ORT_FLOAT;
+    }
     if (status != NULL) {
         ort->ReleaseStatus(status);
-        return 0;
+        past.known = 0;
     }
-    return type == ORT_FLOAT;
+    if (past.known) {
+        past.length = shape.dims[1];
+        past.symbol = shape.symbols[1];
+    }
+    return past;
+}
+
+/* The columns of X, with those before it, less those that are looked back at; 0 where that is not known. */
+static int set_columns(Shape *shape, const Past *past, int64_t added, char *symbol)
+{
+    const char *x = shape->dims[1] >= 0 ? NULL : shape->symbols[1];
+    const char *more = past->given && past->length < 0 ? past->symbol : NULL;
+    int length = 0;
+    if (past->given && past->length >= 0) {
+        added += past->length;
+    }
+    if (x == NULL && more == NULL) {
+        shape->dims[1] += added;
+        return 1;
+    }
+    if (x != NULL && more == NULL && added == 0) {
+        return 1;
+    }
+    if (x == NULL) {
+        length = snprintf(symbol, SYMBOL_SIZE, "(%s)%+lld", more, (long long)(shape->dims[1] + added));
+    } else if (more == NULL) {
+        length = snprintf(symbol, SYMBOL_SIZE, "(%s)%+lld", x, (long long)added);
+    } else {
+        length = snprintf(symbol, SYMBOL_SIZE, "(%s)+(%s)%+lld", x, more, (long long)added);
+    }
+    shape->dims[1] = -1;
+    shape->symbols[1] = symbol;
+    return length >= 0 && length < SYMBOL_SIZE;
 }
 
 OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext *context)
@@ -148,20 +191,14 @@ OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext
         return NULL;
     }
     const int64_t span = (attribute(context, "kernel", 1) - 1) * attribute(context, "dilation", 1);
-    const int64_t lead = has_input(context, PAST_OF_CONV1D) ? span : attribute(context, "pad_begin", 0);
-    const int64_t added = lead + attribute(context, "pad_end", 0) - span;
+    const Past past = read_past(context);
+    const int64_t pads = attribute(context, "pad_end", 0) + (past.given ? 0 : attribute(context, "pad_begin", 0));
     Shape present = shape;
     present.dims[1] = span;
     present.symbols[1] = "";
     set_optional_shape(context, 2, shape.type, &present);
-    if (shape.dims[1] >= 0) {
-        shape.dims[1] += added;
-    } else if (added != 0) {
-        const int length = snprintf(symbol, sizeof symbol, "(%s)%+lld", shape.symbols[1], (long long)added);
-        if (length < 0 || length >= SYMBOL_SIZE) {
-            return NULL;
-        }
-        shape.symbols[1] = symbol;
+    if ((past.given && !past.known) || !set_columns(&shape, &past, pads - span, symbol)) {
+        return NULL;
     }
     shape.dims[2] = attribute(context, "out_channels", 1);
     shape.symbols[2] = "";

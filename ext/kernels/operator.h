@@ -51,7 +51,8 @@ struct Kernel {
 };
 
 typedef struct Tensor {
-    void *data; /* NULL where an optional tensor is absent */
+    int given; /* 0 where an optional tensor is absent */
+    void *data; /* may be NULL in a tensor of no elements too */
     size_t rank;
     int64_t dims[MAX_RANK];
 } Tensor;
@@ -115,6 +116,13 @@ OrtStatus *ORT_CALL infer_shuffled_shape(const OrtCustomOp *op, OrtShapeContext 
 /* A convolution's outputs from its attributes and the shape of its first input and its past. */
 OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext *context);
 
+typedef struct ShapeText {
+    char text[80];
+} ShapeText;
+
+/* A tensor's shape as messages have it: [1, 2, 3]. */
+ShapeText describe_shape(const Tensor *tensor);
+
 OrtStatus *fail(const char *format, ...);
 OrtStatus *read_input(const Kernel *kernel, const OrtKernelContext *context, size_t index, Tensor *tensor);
 /* The first input: a signal of rank 3, its axes in the order that `channels_last` says. */
@@ -127,7 +135,7 @@ OrtStatus *read_scalar(const Kernel *kernel, const OrtKernelContext *context, si
 /* The same shape as `like`. */
 OrtStatus *read_like(const Kernel *kernel, const OrtKernelContext *context, size_t index, const Tensor *like,
                      void **data);
-/* Exactly this shape; `*data` is NULL where an optional input is absent. */
+/* Exactly this shape; `*data` is NULL where an optional input is absent, and may be where it has no elements. */
 OrtStatus *read_shaped(const Kernel *kernel, const OrtKernelContext *context, size_t index, const int64_t *dims,
                        size_t rank, void **data);
 /* Allocates an output; `*data` is NULL where the node does not ask for it. */

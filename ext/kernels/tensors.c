@@ -15,10 +15,6 @@ OrtStatus *fail(const char *format, ...)
     return ort->CreateStatus(ORT_INVALID_ARGUMENT, message);
 }
 
-typedef struct ShapeText {
-    char text[80];
-} ShapeText;
-
 static ShapeText describe(const int64_t *dims, size_t rank)
 {
     ShapeText shape = {"["};
@@ -29,6 +25,8 @@ static ShapeText describe(const int64_t *dims, size_t rank)
     strcat(shape.text, "]");
     return shape;
 }
+
+ShapeText describe_shape(const Tensor *tensor) { return describe(tensor->dims, tensor->rank); }
 
 static OrtStatus *wrong_shape(const Kernel *kernel, size_t index, ShapeText expected, const Tensor *got)
 {
@@ -58,6 +56,7 @@ OrtStatus *read_input(const Kernel *kernel, const OrtKernelContext *context, siz
     if (value == NULL) {
         return NULL;
     }
+    tensor->given = 1;
     OrtTensorInfo *info = NULL;
     TRY(ort->GetTensorTypeAndShape(value, &info));
     OrtStatus *status = read_shape(kernel, info, index, tensor);
@@ -95,7 +94,7 @@ OrtStatus *read_shaped(const Kernel *kernel, const OrtKernelContext *context, si
     Tensor tensor;
     TRY(read_input(kernel, context, index, &tensor));
     *data = tensor.data;
-    if (tensor.data == NULL && kernel->operator->inputs[index].optional) {
+    if (!tensor.given && kernel->operator->inputs[index].optional) {
         return NULL;
     }
     if (tensor.rank != rank || memcmp(tensor.dims, dims, rank * sizeof dims[0]) != 0) {

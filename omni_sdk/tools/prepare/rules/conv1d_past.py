@@ -4,8 +4,9 @@
     ->  y, present = omni::Conv1d(Transpose(x), w, past=Transpose(past));  present = Transpose(present)
 
 with L = (kernel - 1) * dilation, the columns that the convolution looks back; the copy of the whole signal that
-`Concat` makes goes away, the transposes are of L columns. A past that is at most so long is taken as well, as a
-transposed convolution's is, which drops its first column at the beginning of a stream; its state comes from elsewhere.
+`Concat` makes goes away, the transposes are of L columns. A past that is certainly no longer is taken as well, for the
+operator takes any length up to L, none included: a transposed convolution's drops its column at the beginning of a
+stream. The state of such a one comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _take(graph: ir.Graph, node: ir.Node, symbols: Symbols, ledger: Ledger) -> N
         ledger.refuse(
             TITLE,
             label(node.outputs[0]),
-            f"{label(joined)} puts more or other columns before its signal than the {length} that are looked back at.",
+            f"{label(joined)} puts more columns before its signal than the {length} that are looked back at, or may do so.",
         )
         return
     state = _state(joined, length, symbols) if symbols.dimension(past, TIME) == length else None

@@ -8,6 +8,7 @@ import pytest
 from modeltext import noise
 
 from omni_sdk.tools.prepare.rules.conv1d_node import PAST, PRESENT, SUM, is_conv1d, optional_input, plain_weights
+from omni_sdk.tools.prepare.sessions import open_session, run
 
 FOLD, LAYER, SINK = "constant-folding", "conv1d", "sink-transposes"
 ALL = (FOLD, LAYER, "conv1d-past", "matmul-as-conv1d", SINK, "conv1d-epilogue")
@@ -111,15 +112,45 @@ def test_a_longer_past_stays_joined(rewrite):
     rewriting.assert_equal({"past": noise(1, 4, 3, seed=3), "x": noise(1, 4, 5)})
 
 
-def test_a_past_that_may_be_dropped_is_taken(rewrite):
-    text = """agraph (float[1, 4, 1] past, int64[1] dropped, float[1, 4, T] x, float[6, 4, 2] w)
-        => (float[1, 6, L] y) {
-        e = Constant <value = int64[1] {9223372036854775807}> () a = Constant <value = int64[1] {2}> ()
-        p = Slice(past, dropped, e, a) j = Concat <axis = 2> (p, x) y = Conv (j, w) }"""
-    rewriting = rewrite(text, *ALL, w=noise(6, 4, 2))
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("pattern", [False, True], ids=["arena", "pattern"])
+def test_a_past_of_which_some_may_be_dropped_is_taken(rewrite, columns, pattern):
+    text = f"""agraph (float[1, 4, {columns}] past, int64[1] dropped, float[1, 4, T] x, float[6, 4, {columns + 1}] w)
+        => (float[1, 6, L] y) {{
+        e = Constant <value = int64[1] {{9223372036854775807}}> () a = Constant <value = int64[1] {{2}}> ()
+        p = Slice(past, dropped, e, a) j = Concat <axis = 2> (p, x) y = Conv (j, w) }}"""
+    rewriting = rewrite(text, *ALL, w=noise(6, 4, columns + 1))
     assert rewriting.ops["Concat"] == 0
-    for dropped in (0, 1):
-        rewriting.assert_equal({"past": noise(1, 4, 1, seed=3), "dropped": np.array([dropped]), "x": noise(1, 4, 5)})
+    feeds = [
+        {"past": noise(1, 4, columns, seed=3), "dropped": np.array([dropped]), "x": noise(1, 4, 5)}
+        for dropped in (*range(columns + 1), 0)
+    ]
+    for each in feeds:
+        rewriting.assert_equal(each)
+    # ORT plans memory by shape from the second run on; the past's length changes under it.
+    session = open_session(rewriting.folder / "after.onnx", memory_pattern=pattern)
+    plain = open_session(rewriting.folder / "before.onnx")
+    for each in feeds * 2:
+        assert np.allclose(run(session, each)["y"], run(plain, each)["y"], atol=1e-5)
+
+
+def test_a_past_shorter_than_what_is_looked_back_at_is_taken(rewrite):
+    rewriting = rewrite(stream(past=1, slice_from=-1), *ALL, w=W)
+    (node,) = conv1d(rewriting)
+    assert optional_input(node, PAST) is not None and rewriting.ops["Concat"] == 1, "the state's alone"
+    for length in (2, 3, 9):
+        rewriting.assert_equal({"past": noise(2, 4, 1, seed=3), "x": noise(2, 4, length)})
+
+
+@pytest.mark.parametrize("declared", ["K", ""], ids=["named", "unnamed"])
+def test_a_past_of_any_length_stays_joined(rewrite, declared):
+    text = """agraph (float[1, 4, PAST] past, float[1, 4, T] x, float[5, 4, 3] w) => (float[1, 5, L] y) {
+        j = Concat <axis = 2> (past, x) y = Conv (j, w) }""".replace("PAST", declared or "?")
+    rewriting = rewrite(text, *ALL, w=W)
+    assert rewriting.ops["Concat"] == 1 and optional_input(conv1d(rewriting)[0], PAST) is None
+    assert "may do so" in rewriting.reasons("conv1d-past")[0]
+    for columns in (1, 2, 5):
+        rewriting.assert_equal({"past": noise(1, 4, columns, seed=3), "x": noise(1, 4, 5)})
 
 
 def products(rank: str = "N, T, 4") -> str:
