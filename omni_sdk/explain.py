@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omni_sdk import cpu, providers
-from omni_sdk.session import Arena, Threads
+from omni_sdk.process_pools import Arena, Threads
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from omni_sdk import budget, compiled, forking, memory
-from omni_sdk import session as sessions
 from omni_sdk.awaiting import AwaitedCalls
 from omni_sdk.binding import Interrupt
 from omni_sdk.compiled import CacheDir
@@ -25,6 +24,7 @@ from omni_sdk.hosted import HostedModel
 from omni_sdk.memory import human
 from omni_sdk.model import Model
 from omni_sdk.places import HostStats, Place, Places, stats_of
+from omni_sdk.process_pools import share_threads
 from omni_sdk.settings import Settings, settings_of
 from omni_sdk.source import Source
 
@@ -73,7 +73,7 @@ class Host:
         self._closed: str | None = None
         self.calls = AwaitedCalls(self._settings.async_workers)
         if shared_threads:
-            sessions.share_threads(self._settings)
+            share_threads(self._settings)
         forking.watch(self)
 
     def add(

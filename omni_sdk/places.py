@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from omni_sdk import session as sessions
 from omni_sdk.budget import RunBudget
 from omni_sdk.model import Model
+from omni_sdk.process_pools import give_back_arena
 from omni_sdk.settings import Settings
 from omni_sdk.turns import Turns
 
@@ -135,7 +135,7 @@ class Places(dict[str, Place]):
         freed = self.runs.arena_of(place.name)
         assert place.model is not None
         keeps = place.settings.enable_cpu_mem_arena or not self._apart
-        if not freed or (keeps and not sessions.give_back_arena(place.model._runner.opened(), place.model.inputs)):
+        if not freed or (keeps and not give_back_arena(place.model._runner.opened(), place.model.inputs)):
             return 0
         for other in [place] if self._apart else self.values():
             if other.runs is not None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import onnxruntime as ort
 from xxhash import xxh3_128_hexdigest
 
 from omni_sdk import installed, providers, ranges
 from omni_sdk.errors import ModelError, ProviderError, SettingsError
-from omni_sdk.ort_options import ARENA_STRATEGIES
+from omni_sdk.process_pools import Arena, Threads, require_threads, share_threads
 from omni_sdk.refusals import RefusedError, refusal
 from omni_sdk.settings import KNOWN_ENTRIES, Settings
 from omni_sdk.source import Source
@@ -27,8 +25,6 @@ log = logging.getLogger(__name__)
 if os.environ["ORT_DISABLE_TELEMETRY"] != "0":  # for whoever imported onnxruntime before this package said no
     ort.disable_telemetry_events()
 
-# First block of the arena that a host's models share; it grows as runs need it.
-SHARED_ARENA_BYTES = 1 << 20
 # Known since ONNX Runtime 1.24; before, nobody can tell where a node runs.
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
@@ -174,7 +170,7 @@ def _session(
 ) -> ort.InferenceSession:
     if Threads.sized is None:
         across = settings.inter_threads - 1 if settings.execution_mode == "parallel" else 0
-        _require_threads(settings.intra_threads - 1 + across, source)
+        require_threads(settings.intra_threads - 1 + across, source)
     chosen = settings.provider_list(cache_folder)
     try:
         # Left to itself, ONNX Runtime prints, and goes on with the CPU alone.
@@ -187,25 +183,6 @@ def _session(
         message, hint = explained(error)
         message = f"Expected a model that ONNX Runtime can load, got {message} - at {source}"
         raise ModelError(message, hint=hint) from error
-
-
-def _require_threads(count: int, source: Source) -> None:
-    """Asks the system for threads, because ONNX Runtime waits for ever where it gets some of a pool's and not all."""
-    over, started = threading.Event(), list[threading.Thread]()
-    try:
-        for _ in range(count):
-            thread = threading.Thread(target=over.wait, daemon=True)
-            thread.start()
-            started.append(thread)
-    except (RuntimeError, MemoryError) as error:
-        raise ModelError(
-            f"Expected {count} more threads, got {len(started)} from the system - at load of {source}",
-            hint="raise the limits of address space and processes, or lower intra_op_num_threads",
-        ) from error
-    finally:
-        over.set()
-        for thread in started:
-            thread.join()
 
 
 def refuse_what_would_be_ignored(settings: Settings, source: Source) -> None:
@@ -264,31 +241,6 @@ def memory_of(session: ort.InferenceSession) -> str:
     return providers.FACTS[first].memory if first in providers.FACTS else "cpu"
 
 
-def give_back_arena(session: ort.InferenceSession, inputs: tuple[TensorSpec, ...]) -> bool:
-    """Gives the memory that a session's arena keeps back to the system; whether it could.
-
-    ONNX Runtime does so at the end of a run only. One that is ended before it begins computes nothing; its inputs are
-    zeros of the least sizes.
-    """
-    options = ort.RunOptions()
-    options.terminate = True
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    if any(spec.element is None for spec in inputs):
-        return False
-    try:
-        feeds = {
-            spec.name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                np.zeros([size if isinstance(size, int) else 0 for size in spec.shape], spec.dtype), spec.element.onnx
-            )
-            for spec in inputs
-            if spec.element is not None
-        }
-        session.run_with_ort_values(None, feeds, options)
-    except Exception as error:
-        return "terminate flag" in str(error)
-    return True
-
-
 def ort_version() -> str:
     """Version of the installed ONNX Runtime."""
     return str(ort.__version__)
@@ -321,52 +273,3 @@ def explained(error: Exception) -> tuple[str, str | None]:
     message = " ".join(message.split()) or type(error).__name__
     hint = next((hint for pattern, hint in _HINTS if pattern.search(raw)), None)
     return message.removesuffix("."), hint
-
-
-def share_threads(settings: Settings) -> None:
-    """Sets up one thread pool and one arena for all sessions of the process; the first call decides on sizes."""
-    Threads.register((settings.intra_threads, settings.inter_threads))
-    if Arena.registered is None:
-        Arena.register(settings.arena_bytes or SHARED_ARENA_BYTES, settings.arena_extend_strategy)
-
-
-class Threads:
-    """ONNX Runtime's process-wide thread pool. Once there is one, every session must use it."""
-
-    _lock = threading.Lock()
-    sized: tuple[int, int] | None = None
-
-    @classmethod
-    def register(cls, sizes: tuple[int, int]) -> None:
-        """Makes the pool of (intra-operator, inter-operator) threads, unless there is one already."""
-        with cls._lock:
-            if cls.sized is None:
-                try:
-                    ort.set_global_thread_pool_sizes(*sizes)
-                except Exception as error:  # other code of this process made one with sizes of its own
-                    log.warning("the process has a thread pool already: %s", explained(error)[0])
-                cls.sized = sizes
-        if cls.sized != sizes:
-            log.warning("%d threads have no effect: the process shares a pool of %d", sizes[0], cls.sized[0])
-
-
-class Arena:
-    """The process-wide arena behind `Settings.arena_bytes`: ONNX Runtime has one, and the first to ask sizes it."""
-
-    _lock = threading.Lock()
-    registered: tuple[int, str] | None = None
-
-    @classmethod
-    def register(cls, size: int, strategy: str) -> None:
-        """Makes the arena, unless there is one already; `registered` says what is in effect."""
-        asked = (size, strategy)
-        with cls._lock:
-            if cls.registered is None:
-                memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-                config = ort.OrtArenaCfg(
-                    {"initial_chunk_size_bytes": size, "arena_extend_strategy": ARENA_STRATEGIES[strategy]}
-                )
-                ort.create_and_register_allocator(memory, config)
-                cls.registered = asked
-        if cls.registered != asked:
-            log.warning("arena_bytes=%d has no effect: the process has an arena of %d", size, cls.registered[0])

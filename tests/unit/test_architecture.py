@@ -23,11 +23,12 @@ ROOMS = [
     "errors", "_buffers", "_runs", "_keys", "_kernels", "stats", "cgroup", "cpu", "memory",
     "providers", "installed", "refusals", "ort_options", "settings_check", "settings",
     "strict", "folders", "files", "manifest", "bundle", "stamps", "graph_scan", "source",
-    "ranges", "specs", "feeds", "session", "digests", "entries", "mapped", "budget", "compiled", "profiles",
+    "ranges", "specs", "feeds", "process_pools", "session", "digests", "entries", "mapped", "budget", "compiled",
+    "profiles",
     "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "stream", "device_stream", "window",
     "chunked", "warmup", "explain", "caller", "model", "turns", "places", "hosted", "host", "__init__", "smoke",
 ]  # fmt: skip
-TOUCH_ORT = {"session", "binding", "settings", "smoke"}
+TOUCH_ORT = {"process_pools", "session", "binding", "settings", "smoke"}
 LIBRARIES = {"numpy", "xxhash", "psutil", "platformdirs", "onnxruntime", "tomli"}
 STANDARD = sys.stdlib_module_names | {"tomllib"}  # which Python 3.10 has not yet; `tomli` takes its place there
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
