@@ -4,9 +4,12 @@ Exporters write shapes as arithmetic on tensors: `Shape`, `Gather`, `Mul`, `Div`
 arithmetic is done on symbols instead of numbers, so that a rule can ask "is this padding always zero?" or "does this
 slice keep everything?" and get an answer that holds for every input size.
 
-A dimension is a sympy expression over positive integers, one symbol for each named input dimension; where an operator
-is not understood, its output dimensions become symbols of their own, which compare equal to nothing but themselves.
-An input dimension of 0 is outside what is promised.
+A dimension is a sympy expression over positive integers, one symbol for each named input dimension and for each that
+has no name; where an operator is not understood, its output dimensions become symbols of their own, which compare
+equal to nothing but themselves. An input dimension of 0 is outside what is promised.
+
+What a model declares of its inputs holds, for ONNX Runtime checks it. What it declares of other values may be stale,
+and counts only where nothing else is known.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ class Symbols:
         self._shapes: dict[ir.Value, Shape | None] = {}
         self._contents: dict[ir.Value, Content | None] = {}
         self._names = {
-            dim.value for value in model.graph.inputs for dim in value.shape or () if not isinstance(dim, int)
+            dim.value
+            for value in model.graph.inputs
+            for dim in value.shape or ()
+            if not isinstance(dim, int) and dim.value is not None
         }
         for node in model.graph:
             for output in node.outputs:
@@ -90,6 +96,8 @@ class Symbols:
         declared = value.shape
         if value.const_value is not None:
             return tuple(sympy.Integer(size) for size in value.const_value.shape.numpy())
+        if value.is_graph_input():
+            return None if declared is None else tuple(_given(value, axis) for axis in range(len(declared)))
         node = value.producer()
         inferred = shape_of(node, value, self) if node is not None else None
         if inferred is None and declared is not None:
@@ -100,10 +108,11 @@ class Symbols:
 
     def _declared(self, known: sympy.Expr, dim: int | ir.SymbolicDim) -> sympy.Expr:
         """What is known of a dimension; else what the model declares, a number or an input dimension's name."""
+        if not known.is_Symbol or known.is_positive:
+            return known
         if isinstance(dim, int):
-            return known if known.is_Integer else sympy.Integer(dim)
-        is_unknown = known.is_Symbol and not known.is_positive
-        return symbol(str(dim.value)) if is_unknown and dim.value in self._names else known
+            return sympy.Integer(dim)
+        return symbol(str(dim.value)) if dim.value in self._names else known
 
     def _infer_content(self, value: ir.Value) -> Content | None:
         if value.const_value is not None and not value.is_graph_input():
@@ -117,6 +126,13 @@ class Symbols:
         node = value.producer()
         content = contents_of(node, value, self) if node is not None else None
         return content if content is not None and content.size <= LARGEST_CONTENT else None
+
+
+def _given(value: ir.Value, axis: int) -> sympy.Expr:
+    """A dimension of an input: a number, its name's symbol, or one of its own where it has no name."""
+    assert value.shape is not None, "the caller saw it"
+    dim = value.shape[axis]
+    return sympy.Integer(dim) if isinstance(dim, int) else symbol(dim.value or f"{value.name}.{axis}")
 
 
 def symbol(name: str) -> sympy.Symbol:

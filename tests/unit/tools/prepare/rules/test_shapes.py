@@ -7,6 +7,7 @@ import sympy
 from modeltext import noise
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from omni_sdk.tools.prepare.rewriting import apply_passes
 from omni_sdk.tools.prepare.symbolic_bounds import nonnegative
 from omni_sdk.tools.prepare.symbols import Symbols
 
@@ -103,6 +104,37 @@ def test_sizes_are_expressions_in_the_inputs():
     assert found["b"] == ("N", "2*T + 1", "3")
     assert found["c"] == ("N", "1", "T")
     assert found["e"] == ("N", "1", "2*T")
+
+
+@pytest.mark.parametrize("dims", [("?", "?"), ("T", "U"), ("T", "?")], ids=["unnamed", "named", "one of each"])
+def test_a_slice_to_another_inputs_length_stays(rewrite, dims):
+    text = f"""agraph (float[1, 4, {dims[0]}] x, float[1, 4, {dims[1]}] z) => (float[1, 4, V] y) {{
+        zero = Constant <value = int64[1] {{0}}> () two = Constant <value = int64[1] {{2}}> ()
+        size = Shape <start = 2, end = 3> (z) s = Slice(x, zero, size, two) y = Relu(s) }}"""
+    rewriting = rewrite(text, *BOTH)
+    assert rewriting.ops["Slice"] == 1
+    for sizes in ((9, 5), (5, 9)):
+        rewriting.assert_equal({"x": noise(1, 4, sizes[0]), "z": noise(1, 4, sizes[1])})
+
+
+def test_declared_sizes_of_other_values_than_inputs_are_not_believed(rewrite):
+    text = """agraph (float[1, 8, T] x) => (float[1, 8, 100] y, float[1, 8, V] z) <float[1, 8, 100] h> {
+        zero = Constant <value = int64[1] {0}> () hundred = Constant <value = int64[1] {100}> ()
+        two = Constant <value = int64[1] {2}> ()
+        h = Neg(x) y = Relu(h) s = Slice(h, zero, hundred, two) t = Slice(y, zero, hundred, two) z = Add(s, t) }"""
+    rewriting = rewrite(text, *BOTH)
+    assert rewriting.ops["Slice"] == 2
+    rewriting.assert_equal({"x": noise(1, 8, 130)})
+
+
+def test_declared_sizes_hold_again_once_they_are_inferred():
+    model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["" : 18]>
+        agraph (float[1, 8, T] x) => (float[1, 8, 100] y, int64[2, 7] z) <float[1, 8, 99] h> {
+            h = Neg(x) y = Relu(h) n = NonZero(x) z = Neg(n) }""")
+    apply_passes(model, (), lambda what, done: None)
+    y, z = model.graph.outputs
+    assert [str(dim.value) if not isinstance(dim, int) else dim for dim in y.shape] == [1, 8, "T"]
+    assert z.shape[1] != 99 and z.shape is not None
 
 
 def test_broadcasting_takes_the_size_that_is_surely_not_one():
