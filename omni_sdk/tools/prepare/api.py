@@ -136,7 +136,9 @@ def prepare(
         specs = specs_of(source.read())
         samples = read_calibration(calibration, specs, source.state) if calibration is not None else None
         say("run the original", 0.05)
-        trials = make_trials(source.path, specs, given=samples.held_out[:1] if samples else (), seed=seed)
+        trials = make_trials(
+            source.path, specs, given=samples.held_out[:1] if samples else (), seed=seed, frames=step_frames
+        )
         operators = can_use_operators(target)
         work = _Work(source, specs, trials, Path(scratch), tuple(skip), operators, threads, seed)
         rewritten = work.rewritten(onnxruntime=target == "cpu", say=_part(say, 0.1, 0.2))
@@ -239,7 +241,12 @@ class _Work:
         if not self.operators or not chosen:
             return before, Tiled(before.graph, None)
         rows = rewrite(
-            lambda: ir.load(before.graph), chosen, self.trials, self.folder / "direct.onnx", _part(say, 0.0, 0.2)
+            lambda: ir.load(before.graph),
+            chosen,
+            self.trials,
+            self.folder / "direct.onnx",
+            _part(say, 0.0, 0.2),
+            settled=True,
         )
         steps = steps_of(rows.graph, self.specs, step_frames, self.seed) if rows.ledger.fired and step_frames else []
         chooser = Chooser(rows.graph, self.trials, steps, self.threads, _part(say, 0.2, 1.0))

@@ -23,7 +23,12 @@ SIZES = (1, 2, 5, 16)
 """Tried for every named dimension but the batch."""
 
 BATCHES = (1, 1, 2, 1)
-"""Tried for a dimension named batch, or first of an input without a name, beside `SIZES`."""
+"""Tried for the batch (see `batches`), beside `SIZES`."""
+
+BATCH_NAMES = frozenset(("b", "n", "batch", "batch_size", "bsz"))
+
+MOST_ONE_BY_ONE = 8
+"""Dimensions that are tried apart from all others."""
 
 LARGEST_UNKNOWN_INTEGER = 2
 """Integers that index no table are 0 or 1: flags, positions and counts all bear these."""
@@ -54,7 +59,7 @@ def specs_of(model: ir.Model) -> list[InputSpec]:
         if value.dtype is None or value.shape is None:
             raise InputError(f"Expected a tensor of known type and rank, got neither - at input {value.name}")
         shape = tuple(
-            dim if isinstance(dim, int) else str(dim.value) if dim.value is not None else f"{value.name}.{axis}"
+            dim if isinstance(dim, int) else dim.value or unnamed(str(value.name), axis)
             for axis, dim in enumerate(value.shape)
         )
         specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), shape, highest_index(value)))
@@ -110,18 +115,58 @@ def named_dimensions(specs: Sequence[InputSpec]) -> list[str]:
     return list(dict.fromkeys(dim for spec in specs for dim in spec.shape if isinstance(dim, str)))
 
 
-def is_batch(name: str) -> bool:
-    """Whether a dimension's name says that it counts independent items."""
-    return name.lower() in ("b", "n", "batch", "batch_size", "bsz")
+def batches(specs: Sequence[InputSpec]) -> set[str]:
+    """Dimensions that count independent items: first of several wherever they stand, and called so or without a name.
+
+    The name alone says nothing, for a time axis is called `n` as well.
+    """
+    first = {spec.shape[0]: spec.name for spec in specs if len(spec.shape) > 1}
+    others = {dim for spec in specs for dim in (spec.shape[1:] if len(spec.shape) > 1 else spec.shape)}
+    return {
+        dim
+        for dim, name in first.items()
+        if isinstance(dim, str) and dim not in others and (dim.lower() in BATCH_NAMES or dim == unnamed(name, 0))
+    }
+
+
+def unnamed(name: str, axis: int) -> str:
+    """What a dimension without a name is called here; it is no other input's."""
+    return f"{name}.{axis}"
+
+
+def at_size(specs: Sequence[InputSpec], size: int, batch: int = 1) -> dict[str, int]:
+    """Sizes of the named dimensions: one for all but the batch."""
+    counted = batches(specs)
+    return {name: batch if name in counted else size for name in named_dimensions(specs)}
 
 
 def trials(specs: Sequence[InputSpec]) -> Iterator[dict[str, int]]:
-    """Sizes of the named dimensions to try, the smallest first."""
-    names = named_dimensions(specs)
+    """Sizes of the named dimensions to try, the smallest first; all that are no batch have one size."""
     for size, batch in zip(SIZES, BATCHES, strict=True):
-        yield {name: batch if is_batch(name) else size for name in names}
-        if not names:
+        sizes = at_size(specs, size, batch)
+        yield sizes
+        if not sizes:
             return
+
+
+def apart(specs: Sequence[InputSpec], sizes: Mapping[str, int], number: int) -> dict[str, int]:
+    """The same sizes, but no two that are no batch alike: rising with the order of the names, or falling.
+
+    A rule that takes one dimension for another is right where both have one size, and where a slice to the larger one
+    ends at the smaller one anyway: so trials take turns.
+    """
+    counted = batches(specs)
+    names = [name for name in sizes if name not in counted]
+    return {**sizes, **{name: sizes[name] + place for place, name in enumerate(names[:: 1 if number % 2 else -1])}}
+
+
+def one_by_one(specs: Sequence[InputSpec], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Each dimension but the batch in turn larger and smaller than the others, for models where some must agree."""
+    counted = batches(specs)
+    names = [name for name in sizes if name not in counted]
+    for name in names[:MOST_ONE_BY_ONE] if len(names) > 1 else ():
+        for change in (1, -1):
+            yield {**sizes, name: sizes[name] + change}
 
 
 def checked(feeds: Mapping[str, Any], specs: Sequence[InputSpec], where: str, state: Collection[str] = ()) -> Feeds:

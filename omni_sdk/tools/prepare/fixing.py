@@ -16,8 +16,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from omni_sdk.errors import InputError, ModelError
+from omni_sdk.tools.prepare.differences import TOLERANCE
 from omni_sdk.tools.prepare.feeds import Feeds, InputSpec, specs_of
-from omni_sdk.tools.prepare.parity import TOLERANCE, compare, make_trials
+from omni_sdk.tools.prepare.parity import compare, make_trials
 from omni_sdk.tools.prepare.rewriting import apply_passes
 from omni_sdk.tools.prepare.rules import constant_folding
 from omni_sdk.tools.prepare.rules.order import Pass

@@ -11,9 +11,10 @@ import onnx_ir as ir
 import sympy
 from onnx_ir.passes import common
 
-from omni_sdk.errors import ModelError
+from omni_sdk.errors import InternalError, ModelError, OmniError
+from omni_sdk.tools.prepare.differences import TOLERANCE
 from omni_sdk.tools.prepare.ledger import Ledger
-from omni_sdk.tools.prepare.parity import TOLERANCE, Difference, Trial, compare, first_bad
+from omni_sdk.tools.prepare.parity import Difference, Trial, compare, first_bad
 from omni_sdk.tools.prepare.rules.order import Pass
 from omni_sdk.tools.prepare.symbols import Symbols
 from omni_sdk.tools.saving import save_model
@@ -39,16 +40,54 @@ class Rewritten:
     differences: list[Difference]
 
 
-def apply_passes(model: ir.Model, passes: Sequence[Pass], progress: Progress) -> Ledger:
-    """Run the passes over a model in place; what fired and what refused comes back."""
+def apply_passes(model: ir.Model, passes: Sequence[Pass], progress: Progress, *, settled: bool = False) -> Ledger:
+    """Run the passes over a model in place; what fired and what refused comes back.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+    passes : sequence of Pass
+    progress : callable
+        Told what is going on.
+    settled : bool, default False
+        Whether the shapes in the model are from here, so that they hold.
+    """
     ledger = Ledger()
+    declared = {value.name: value.shape for value in model.graph.outputs}
+    if not settled:
+        forget_shapes(model)
     common.ShapeInferencePass()(model)
     for done, each in enumerate(passes):
         progress(f"rule {each.title}", done / len(passes))
-        each(model, ledger)
+        _apply(each, model, ledger)
         log.debug("%s: %d nodes", each.title, len(model.graph))
     settle_shapes(model)
+    for value in model.graph.outputs:
+        value.shape = declared.get(value.name) if value.shape is None else value.shape
     return ledger
+
+
+def _apply(each: Pass, model: ir.Model, ledger: Ledger) -> None:
+    try:
+        each(model, ledger)
+    except (OmniError, MemoryError):
+        raise
+    except Exception as error:  # a rule met what it does not know, which is our bug; without it the rest still works
+        raise InternalError(
+            f"Expected a model that can be rewritten, got {type(error).__name__}: {error} - at rule {each.title}",
+            hint=f"prepare without it: skip=[{each.title!r}]",
+        ) from error
+
+
+def forget_shapes(model: ir.Model) -> None:
+    """Drop what is declared of all values but the inputs, so that it is inferred anew.
+
+    An exporter may have declared them for one size while the input's is free. ONNX's inference would believe it, and
+    give up on a contradiction.
+    """
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
 
 
 def settle_shapes(model: ir.Model) -> None:
@@ -70,7 +109,9 @@ def settle_shapes(model: ir.Model) -> None:
             if value.dtype is None and dtype is not None:
                 value.dtype = dtype
             known = value.dtype is not None and shape is not None
-            value.shape = ir.Shape([_named(size, given) for size in shape or ()]) if known else None
+            # Within the graph a size of its own, such as what is left of a state, may have a name as well.
+            names = given if value.is_graph_output() else {each for size in shape or () for each in size.free_symbols}
+            value.shape = ir.Shape([_named(size, names) for size in shape or ()]) if known else None
     common.TopologicalSortPass()(model)
 
 
@@ -81,7 +122,13 @@ def _named(size: sympy.Expr, given: set[sympy.Symbol]) -> int | str | None:
 
 
 def rewrite(
-    read: Callable[[], ir.Model], passes: Sequence[Pass], trials: Sequence[Trial], graph: Path, progress: Progress
+    read: Callable[[], ir.Model],
+    passes: Sequence[Pass],
+    trials: Sequence[Trial],
+    graph: Path,
+    progress: Progress,
+    *,
+    settled: bool = False,
 ) -> Rewritten:
     """Rewrite a model and compare it with the original on all trials.
 
@@ -97,6 +144,8 @@ def rewrite(
         Where the rewritten model goes.
     progress : callable
         Told what is going on.
+    settled : bool, default False
+        As for `apply_passes`.
 
     Returns
     -------
@@ -105,27 +154,45 @@ def rewrite(
     Raises
     ------
     ModelError
-        Where an output differs by more than the tolerance; names the pass that made it so.
+        Where the rewritten model does not run, or an output differs by more than the tolerance; names the pass that
+        made it so.
+    BundleError
+        Where the disk does not take the model.
+    InternalError
+        Where a pass fails; names it.
     """
 
     def after(count: int) -> Rewritten:
         model = read()
-        ledger = apply_passes(model, passes[:count], progress)
+        ledger = apply_passes(model, passes[:count], progress, settled=settled)
         save_model(graph, model)
         nodes = len(model.graph)
         del model  # the sessions below need the room
         return Rewritten(graph, nodes, ledger, compare(graph, trials))
 
     def is_good(count: int) -> bool:
-        return all(difference.agrees for difference in after(count).differences)
+        try:
+            return all(difference.agrees for difference in after(count).differences)
+        except ModelError as error:  # it does not load, or does not run
+            log.debug("after %d passes: %s", count, error)
+            return False
 
-    rewritten = after(len(passes))
-    if all(difference.agrees for difference in rewritten.differences):
-        return rewritten
+    failure: ModelError | None = None
+    try:
+        rewritten = after(len(passes))
+    except ModelError as error:
+        failure, got = error, str(error)
+    else:
+        if all(difference.agrees for difference in rewritten.differences):
+            return rewritten
+        worst = max(rewritten.differences, key=lambda difference: difference.relative)
+        got = f"{worst.relative:.2g} in {worst.output!r} at sizes {worst.sizes}"
+    if not passes or not is_good(0):
+        raise ModelError(
+            f"Expected outputs within {TOLERANCE:g} of the original's with no rule applied, got {got} - at {graph.name}"
+        ) from failure
     guilty = passes[first_bad(len(passes), is_good) - 1]
-    worst = max(rewritten.differences, key=lambda difference: difference.relative)
     raise ModelError(
-        f"Expected outputs within {TOLERANCE:g} of the original's after rewriting, got {worst.relative:.2g} in "
-        f"{worst.output!r} - at rule {guilty.title}, sizes {worst.sizes}",
+        f"Expected outputs within {TOLERANCE:g} of the original's after rewriting, got {got} - at rule {guilty.title}",
         hint=f"prepare without it: skip=[{guilty.title!r}]",
-    )
+    ) from failure

@@ -58,7 +58,7 @@ def _take(graph: ir.Graph, node: ir.Node, symbols: Symbols, ledger: Ledger) -> N
         ledger.refuse(
             TITLE,
             label(node.outputs[0]),
-            f"{label(joined)} puts more columns before its signal than the {length} that are looked back at, or may do so.",
+            f"{label(joined)} puts more columns before its signal than the {length} that are looked back at, or may.",
         )
         return
     state = _state(joined, length, symbols) if symbols.dimension(past, TIME) == length else None

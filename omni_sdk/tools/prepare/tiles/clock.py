@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omni_sdk.errors import ModelError
-from omni_sdk.tools.prepare.feeds import Feeds, InputSpec, is_batch, make_feeds, named_dimensions
+from omni_sdk.tools.prepare.feeds import Feeds, InputSpec, at_size, make_feeds, named_dimensions
 from omni_sdk.tools.prepare.sessions import open_session, run
 from omni_sdk.tools.prepare.timing import FEWEST_RUNS, MOST_RUNS
 
@@ -52,7 +52,7 @@ def steps_of(graph: Path, specs: Sequence[InputSpec], frames: Sequence[int], see
     """
     session, names, found = open_session(graph), named_dimensions(specs), []
     for size in dict.fromkeys(frames) if names else [1]:
-        feeds = make_feeds(specs, {name: 1 if is_batch(name) else size for name in names}, seed)
+        feeds = make_feeds(specs, at_size(specs, size), seed)
         try:
             run(session, feeds)
         except ModelError as error:

@@ -12,7 +12,7 @@ import pytest
 from small_models import mels, noise, save, vocoder
 
 from omni_sdk.bundle import Bundle
-from omni_sdk.errors import BundleError, InputError, ModelError, SettingsError
+from omni_sdk.errors import BundleError, InputError, InternalError, ModelError, SettingsError
 from omni_sdk.tools.prepare import prepare
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
 
@@ -46,7 +46,7 @@ def test_a_bundle_that_says_the_same_and_what_was_done(model, tmp_path):
         "sink-transposes": 1,
         "conv1d-epilogue": 2,
     }
-    assert report.parity.trials == 4 and report.parity.worst_relative < 1e-5
+    assert report.parity.trials == 6 and report.parity.worst_relative < 1e-5
     assert report.nodes_after < report.nodes_before
     assert seen == sorted(seen) and seen[-1] == 1.0
     bundle = Bundle.open(tmp_path / "out", checksums=True)
@@ -123,6 +123,42 @@ def test_a_rule_that_lies_is_named(model, tmp_path, monkeypatch):
         prepare(model, tmp_path / "out", measure=False)
     assert "skip=['pad-into-conv']" in raised.value.hint
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["does not load", "does not run"])
+def test_a_rule_whose_model_fails_is_named(model, tmp_path, monkeypatch, kind):
+    from omni_sdk.tools.prepare.rules.pad_into_conv import PadIntoConv
+
+    def broken(self, op, plan):
+        if kind == "does not load":
+            return op.Nonsense(plan[0])
+        return op.Reshape(plan[0], self.initializer(op, plan[0], np.array([7, 7, 7], np.int64)))
+
+    monkeypatch.setattr(PadIntoConv, "replace", broken)
+    with pytest.raises(ModelError, match=r"after rewriting, got .* - at rule pad-into-conv") as raised:
+        prepare(model, tmp_path / "out", measure=False)
+    assert "skip=['pad-into-conv']" in raised.value.hint
+
+
+def test_a_rule_that_breaks_down_is_named(model, tmp_path, monkeypatch):
+    from omni_sdk.tools.prepare.rules.snake import Snake
+
+    def broken(self, **bound):
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(Snake, "plan", broken)
+    with pytest.raises(InternalError, match=r"got ValueError: shapes do not fit.* - at rule snake") as raised:
+        prepare(model, tmp_path / "out", measure=False)
+    assert "skip=['snake']" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["n", "N", "b"])
+def test_a_time_axis_may_be_called_as_batches_are(tmp_path, name):
+    model = ir.from_onnx_text(f"""<ir_version: 9, opset_import: ["" : 18]>
+        agraph (float[1, 8, {name}] x, float[8, 8, 7] w) => (float[1, 8, L] y) {{ y = Conv(x, w) }}""")
+    path = save(model, {"w": noise(8, 8, 7)}, tmp_path / "model.onnx")
+    report = prepare(path, tmp_path / "out", measure=False)
+    assert report.parity.smallest == {name: 8} and report.parity.trials >= 3
 
 
 BAD = {

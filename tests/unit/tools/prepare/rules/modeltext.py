@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from omni_sdk.tools.prepare.differences import relative_difference
 from omni_sdk.tools.prepare.ledger import Ledger
-from omni_sdk.tools.prepare.parity import relative_difference
 from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, PASSES, QUANTIZED_PASSES
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
 
