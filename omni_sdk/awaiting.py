@@ -34,22 +34,29 @@ class AwaitedCalls:
 
         Raises
         ------
+        TimeoutError
+            When the interrupt's time, which counts from when it was made, is up before the call's turn or its end.
         ClosedError
             When `close` came before the call's turn.
         """
-        work = self._threads().submit(call)
-        waiting = asyncio.wrap_future(work)
+        with interrupt:  # entered first of all here, not on the thread that will run the call
+            work = self._threads().submit(call)
+            waiting = asyncio.wrap_future(work)
+            interrupt.told.add_done_callback(lambda told: work.cancel())  # while it waits for its turn
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                interrupt.fire()
+                await asyncio.wait([waiting])
+                if not waiting.cancelled():
+                    waiting.exception()  # looked at, so that asyncio does not report it as lost
+                raise
         try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            if work.cancelled():  # not by the caller: `close` emptied the queue
+            return waiting.result()
+        except asyncio.CancelledError:  # the work was, by the interrupt or by `close`, and not the caller
+            if not interrupt.fired:
                 raise _closed_meanwhile() from None
-            interrupt.fire()
-            work.cancel()
-            await asyncio.wait([waiting])
-            if not waiting.cancelled():
-                waiting.exception()  # looked at, so that asyncio does not report it as lost
-            raise
+            raise TimeoutError(f"Expected a result within {interrupt.timeout} s, got none - at infer_async") from None
 
     def close(self) -> None:
         """Calls that run finish, those that wait are refused."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -95,7 +95,7 @@ class Interrupt:
     Parameters
     ----------
     timeout : float, optional
-        Seconds from entering the context.
+        Seconds from when it is made, by when the context should be entered; it may be entered within itself.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Interrupt:
     Raises
     ------
     InputError
-        When the timeout is not a number.
+        When the timeout is no number.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -113,6 +113,7 @@ class Interrupt:
         self.timeout = None if timeout is None else _seconds(timeout)
         self.told: Future[None] = Future()
         self._timer = None if self.timeout is None else threading.Timer(self.timeout, self.fire)
+        self._made = time.monotonic()
 
     def shrink_arena(self) -> None:
         """ONNX Runtime gives its arena back to the system when the run is over."""
@@ -130,7 +131,8 @@ class Interrupt:
         self.options.terminate = True
 
     def __enter__(self) -> Interrupt:
-        if self._timer is not None:
+        if self._timer is not None and self._timer.ident is None:  # not started by a context around this one
+            self._timer.interval = max(0.0, self._timer.interval - (time.monotonic() - self._made))
             self._timer.daemon = True
             self._timer.start()
         return self
@@ -156,9 +158,7 @@ def run_unbound(
             values = session.run(None, dict(feeds), options)
         except Exception as error:
             raise _failure(error) from error
-        results = dict(zip((spec.name for spec in outputs), values, strict=True))
-        _refuse_none([spec for spec in outputs if results[spec.name] is None])
-        return results, 0
+        return _named(values, outputs), 0
     return _run_on_values(session, feeds, inputs, outputs, options)
 
 
@@ -169,12 +169,26 @@ def _run_on_values(
     outputs: Sequence[TensorSpec],
     options: ort.RunOptions | None,
 ) -> tuple[dict[str, Any], int]:
-    """For element types that numpy lacks: `session.run` takes and gives none of them."""
-    values = {spec.name: _ort_value(feeds[spec.name], spec) for spec in inputs}
+    """For element types that numpy lacks: `session.run` takes values of them, and gives none.
+
+    `run_with_ort_values` gives them, and takes nothing but values, which cannot be made of strings and sequences.
+    """
+    bits = next((spec for spec in outputs if spec.element is not None and spec.type_name not in NATIVE), None)
+    others = [spec for spec in inputs if spec.element is None and not isinstance(feeds[spec.name], ort.OrtValue)]
+    if bits is not None and others:
+        raise ModelError(
+            f"Expected inputs of numbers beside the output {bits}, got {others[0]} - at infer",
+            hint=f"ONNX Runtime gives Python no {bits.type_name} then: have the graph cast that output to float",
+        )
+    names = [spec.name for spec in outputs]
     try:
-        found = session.run_with_ort_values([spec.name for spec in outputs], values, options)
+        values = {spec.name: _ort_value(feeds[spec.name], spec) for spec in inputs}
+        run = session.run if bits is None else session.run_with_ort_values
+        found = run(names, values, options)
     except Exception as error:
         raise _failure(error) from error
+    if bits is None:
+        return _named(found, outputs), 0
     _refuse_none([spec for spec, value in zip(outputs, found, strict=True) if not value.has_value()])
     results: dict[str, Any] = {}
     copied = 0
@@ -191,6 +205,12 @@ def _run_on_values(
     return results, copied
 
 
+def _named(values: Sequence[Any], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    results = dict(zip((spec.name for spec in outputs), values, strict=True))
+    _refuse_none([spec for spec in outputs if results[spec.name] is None])
+    return results
+
+
 def _refuse_none(specs: Sequence[TensorSpec]) -> None:
     """A graph's branch may leave out a tensor that its interface promises; an optional may be none."""
     for spec in specs:
@@ -199,9 +219,12 @@ def _refuse_none(specs: Sequence[TensorSpec]) -> None:
 
 
 def _seconds(timeout: object) -> float:
-    if not isinstance(timeout, Real) or math.isnan(timeout):
+    if isinstance(timeout, np.ndarray):
+        hint = "an input that is called 'timeout' goes in by a mapping: infer({'timeout': array})"
+        raise InputError("Expected a number of seconds, got an array - at timeout", hint=hint)
+    if not isinstance(timeout, Real) or timeout != timeout:  # NaN; of integers `math.isnan` takes no large ones
         raise InputError(f"Expected a number of seconds, got {timeout!r} - at timeout")
-    return min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
+    return 0.0 if timeout <= 0 else float(timeout) if timeout < threading.TIMEOUT_MAX else threading.TIMEOUT_MAX
 
 
 def _failure(error: Exception) -> RunFailed:
@@ -209,7 +232,8 @@ def _failure(error: Exception) -> RunFailed:
     return RunFailed(f"Expected a run to succeed, got {message} - at infer", hint=hint)
 
 
-def _ort_value(array: Any, spec: TensorSpec) -> ort.OrtValue:
+def _ort_value(array: Any, spec: TensorSpec) -> Any:
+    """A value of ONNX Runtime's; of strings and of what is no tensor the thing itself."""
     if spec.element is None:
-        return ort.OrtValue.ortvalue_from_numpy(array)
+        return array
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, spec.element.onnx)
