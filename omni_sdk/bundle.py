@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from omni_sdk import files, folders, manifest
-from omni_sdk.errors import HINT, BundleError
+from omni_sdk.errors import BundleError
 from omni_sdk.files import FileEntry
 from omni_sdk.manifest import SCHEMA, Audio, Manifest
 from omni_sdk.strict import JSON, MAX_BYTES
@@ -231,4 +231,4 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return manifest.parse(text)
     except BundleError as error:
-        raise BundleError(f"{str(error).partition(HINT)[0]} in {folder}", hint=error.hint) from error
+        raise error.within(folder) from error

@@ -10,9 +10,12 @@ where there is one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+E = TypeVar("E", bound="OmniError")
 
 # What stands between a message's sentence and its remedy.
-HINT = "\n  hint: "
+_HINT = "\n  hint: "
 
 
 class OmniError(Exception):
@@ -27,8 +30,12 @@ class OmniError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message}{HINT}{hint}")
+        super().__init__(message if hint is None else f"{message}{_HINT}{hint}")
         self.hint = hint
+
+    def within(self: E, place: object) -> E:
+        """The same error, with its place told further: a file or a folder in which that is."""
+        return type(self)(f"{str(self).partition(_HINT)[0]} in {place}", hint=self.hint)
 
 
 class ModelError(OmniError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from omni_sdk import cpu, installed, memory, providers
-from omni_sdk.errors import HINT, SettingsError
+from omni_sdk.errors import SettingsError
 from omni_sdk.ort_options import SessionEntries
 from omni_sdk.settings_check import Finding, Provider, as_entries, as_providers, check_value, findings
 
@@ -229,7 +229,7 @@ class Settings:
         try:
             return cls.from_dict(table)
         except SettingsError as error:
-            raise SettingsError(f"{str(error).partition(HINT)[0]} in {path}", hint=error.hint) from error
+            raise error.within(path) from error
 
     @property
     def intra_threads(self) -> int:
