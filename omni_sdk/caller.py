@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from omni_sdk.cache import ResultCache
 from omni_sdk.errors import InputError, InternalError
 from omni_sdk.learned import ShapeSet
 from omni_sdk.runner import Runner
+from omni_sdk.specs import TensorSpec
 from omni_sdk.stats import WINDOW
 
 
@@ -52,6 +54,7 @@ class Caller:
         self._results = results
         self._shrinks = shrinks
         self._name = name
+        self._keys_early = keys_early(runner.inputs)
 
     def infer(
         self,
@@ -67,7 +70,7 @@ class Caller:
         """
         results = self.cache(cache)
         key = missed
-        if results is not None and key is None and (key := results.key(feeds)) is not None:
+        if results is not None and self._keys_early and key is None and (key := results.key(feeds)) is not None:
             found = results.get(key, feeds)
             if found is not None:
                 return self._runner.delivered(found, wanted)
@@ -78,30 +81,55 @@ class Caller:
         key = key or results.key(ready)
         if key is None:
             raise InternalError(f"Expected a key for checked feeds, got none - at {self._name}")
-        found = results.get_or_compute(
-            key,
-            ready,
-            lambda: self._runner.frozen(self._run(ready, None, interrupt)),
-            interrupt.timeout if interrupt else None,
-            interrupt.told if interrupt else None,
-        )
+        try:
+            found = results.get_or_compute(
+                key,
+                ready,
+                lambda: self._runner.frozen(self._run(ready, None, interrupt)),
+                interrupt.timeout if interrupt else None,
+                interrupt.told if interrupt else None,
+            )
+        except CancelledError:  # while another thread computes it
+            if interrupt is None or interrupt.timeout is None:
+                raise
+            raise self._late(interrupt) from None
         return self._runner.delivered(found, wanted)
 
-    def cache(self, asked: bool | None) -> ResultCache | None:
+    def cache(self, asked: object) -> ResultCache | None:
         """The result cache for a call that asked for it or not; `InputError` when it insists and there is none."""
+        if asked is not None and not isinstance(asked, (bool, np.bool_)):
+            raise InputError(
+                f"Expected True, False or None, got {type(asked).__name__} - at cache",
+                hint="an input that is called 'cache' goes in by a mapping: infer({'cache': array})",
+            )
         if asked and self._results is None:
             raise InputError(
                 "Expected a model with a result cache, got cache=True on one without - at infer",
                 hint="load it with Settings(cache_bytes=...); explain() says why a cache may be off regardless",
             )
-        return None if asked is False else self._results
+        return None if asked is not None and not asked else self._results
+
+    def infer_whole(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        """One run, where `Model.infer` would cut the input into chunks."""
+        return self.infer(feeds, None, False, None, None)
 
     def warmup_pass(self, feeds: dict[str, Any]) -> float:
-        """Seconds of one run that counts as none of the caller's."""
+        """Seconds of one run, on checked feeds, that counts as none of the caller's."""
         started = time.perf_counter()
-        with self.budget.admitted(self._runner.shapes(feeds), model=self.share):
-            self._runner.run(feeds, None, None)
+        self._warmed(feeds)
         return time.perf_counter() - started
+
+    def warm(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        """Results of one run that counts as none of the caller's."""
+        ready, _ = feeding.checked(feeds, self._runner.inputs, self._runner.pool)
+        return self._warmed(ready)
+
+    def _warmed(self, ready: dict[str, Any]) -> dict[str, Any]:
+        shapes = self._runner.shapes(ready)
+        with self.budget.admitted(shapes, model=self.share):
+            results = self._runner.run(ready, None, None)
+        self.warmed.add(shapes)
+        return results
 
     def _run(
         self, ready: dict[str, Any], wanted: dict[str, np.ndarray] | None, interrupt: Interrupt | None
@@ -128,10 +156,21 @@ class Caller:
         except RunFailed as error:
             if not interrupt.fired:
                 raise
-            message = f"Expected a result within {interrupt.timeout} s, got none - at {self._name}"
-            raise TimeoutError(message) from error
+            raise self._late(interrupt) from error
+
+    def _late(self, interrupt: Interrupt) -> TimeoutError:
+        return TimeoutError(f"Expected a result within {interrupt.timeout} s, got none - at {self._name}")
 
     def _is_large(self, ready: dict[str, Any]) -> bool:
         """Whether a request is beyond every shape that was warmed up."""
         size = sum(np.size(array) for array in ready.values())
         return all(size > sum(map(math.prod, shapes)) for shapes in self.warmed)
+
+
+def keys_early(inputs: tuple[TensorSpec, ...]) -> bool:
+    """Whether feeds may be looked up in a result cache as they come, before they are checked.
+
+    Not where values of less than a byte go in: their bytes as given, one value each, are other values' bytes once
+    packed.
+    """
+    return not any(spec.element is not None and spec.element.packed for spec in inputs)

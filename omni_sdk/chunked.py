@@ -7,14 +7,17 @@ every chunk, where `Settings.chunk_context` says how much it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from omni_sdk import feeds as feeding
 from omni_sdk.binding import Interrupt
 from omni_sdk.bundle import Audio
 from omni_sdk.errors import InputError, StreamError
+from omni_sdk.learned import ShapeSet
 from omni_sdk.specs import TensorSpec
 from omni_sdk.states import check_pairs, match_pairs
 from omni_sdk.stream import Stream
@@ -62,6 +65,7 @@ class Chunked:
         if len(cut) != 1 or any(_axis(spec) is None for spec in given):
             names = ", ".join(cut) or "none"
             raise StreamError(f"Expected one input and outputs of symbolic length, got {names} - at max_chunk")
+        self._inputs = tuple(inputs)
         self._input = next(spec for spec in inputs if spec.name == cut[0])
         self._input_axis = -1 if audio is not None else _axis(self._input) or 0
         self._output_axes = {spec.name: _axis(spec) or 0 for spec in given}
@@ -100,7 +104,7 @@ class Chunked:
         feeds : mapping of str to ndarray
             Inputs by name; states that are left out begin as the stream's own do, with zeros.
         open_stream : callable
-            `Model.stream`.
+            What `Model.stream` opens, given `state`, `window`, `initial` and `constants`.
         interrupt : Interrupt or None
             Ends the run before its next chunk.
 
@@ -112,15 +116,18 @@ class Chunked:
         Raises
         ------
         InputError
-            When the input to cut is missing or empty.
+            When an input is missing or unknown, or the one to cut does not fit or is empty.
         TimeoutError
             When the interrupt fired.
         """
         rest = dict(feeds)
-        whole = self._checked(rest.pop(self._input.name, None))
+        feeding.check_names(
+            feeds, [spec for spec in self._inputs if spec.name in feeds or spec.name not in self._pairs]
+        )
+        whole = self._checked(rest.pop(self._input.name))
         initial = {name: rest.pop(name) for name in self._pairs if name in rest}
         pieces: dict[str, list[np.ndarray]] = {name: [] for name in self._output_axes}
-        with open_stream(state=self._pairs or None, window=self._window, initial=initial, **rest) as stream:
+        with open_stream(state=self._pairs or None, window=self._window, initial=initial, constants=rest) as stream:
             for start in range(0, whole.shape[self._input_axis], self._max_chunk):
                 if interrupt is not None and interrupt.fired:
                     raise TimeoutError(f"Expected a result within {interrupt.timeout} s, got none - at infer")
@@ -132,15 +139,32 @@ class Chunked:
         joined = {name: self._joined(name, parts) for name, parts in pieces.items()}
         return {**joined, **{source: states[name] for name, source in self._pairs.items()}}
 
+    def warmup_pass(self, open_stream: Callable[..., Stream], feeds: Mapping[str, Any]) -> float:
+        """Seconds of one run."""
+        started = time.perf_counter()
+        self.infer(feeds, open_stream, None)
+        return time.perf_counter() - started
+
+    def pieces(self, feeds: Mapping[str, np.ndarray], ran: Iterable[ShapeSet]) -> set[ShapeSet]:
+        """Those of the shapes that `ran` which an input like these feeds is run at, whatever the states."""
+        whole = feeds[self._input.name].shape[self._input_axis]
+        sizes = {min(whole, self._max_chunk), whole % self._max_chunk}
+        wanted = []
+        for size in sizes:
+            cut = {name: array.shape for name, array in feeds.items() if name not in self._pairs}
+            shape = list(cut[self._input.name])
+            shape[self._input_axis] = size
+            wanted.append({**cut, self._input.name: tuple(shape)})
+        fresh = [(index, spec.name) for index, spec in enumerate(self._inputs) if spec.name not in self._pairs]
+        return {shapes for shapes in ran if {name: shapes[index] for index, name in fresh} in wanted}
+
     def _joined(self, name: str, parts: list[np.ndarray]) -> np.ndarray:
         """Pieces in a row; a step that only waited for frames to come gave none."""
         return np.concatenate([part for part in parts if part.size] or parts, axis=self._output_axes[name])
 
     def _checked(self, value: Any) -> np.ndarray:
-        if value is None:
-            raise InputError(f"Expected the input {self._input}, got none - at infer")
-        whole = np.asarray(value)
-        if not self._input.fits(whole.shape) or whole.shape[self._input_axis] == 0:
+        whole = feeding.as_array(value, self._input)
+        if not self._input.fits(whole.shape) or whole.ndim == 0 or whole.shape[self._input_axis] == 0:
             raise InputError(f"Expected {self._input} with one frame or more, got shape {whole.shape} - at infer")
         return whole
 

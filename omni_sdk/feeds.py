@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from omni_sdk import ranges
 from omni_sdk._buffers import BufferPool
 from omni_sdk.errors import InputError
 from omni_sdk.specs import FOREIGN_NAMES, NATIVE, TensorSpec
+
+# Values of tensors whose element type Python can hand to ONNX Runtime; maps and the rest are none of ours to read.
+_NESTED = re.compile(r"(optional\()?(seq\()?tensor\((\w+)\)\)*")
 
 
 def merged(feeds: object, named: dict[str, Any]) -> dict[str, Any]:
@@ -45,16 +49,17 @@ def checked(feeds: Mapping[str, Any], specs: Sequence[TensorSpec], pool: BufferP
         For a name that is missing or unknown, and for a value of the wrong kind, dtype, rank or fixed size, or out of
         the range that the model tells.
     """
-    _check_names(feeds, specs)
+    check_names(feeds, specs)
     ready: dict[str, Any] = {}
     copied = 0
     for spec in specs:
         value = feeds[spec.name]
         if spec.element is None:
-            ready[spec.name] = _passed(value, spec)
+            ready[spec.name], moved = _passed(value, spec, pool)
+            copied += moved
             continue
         array = as_array(value, spec)
-        _check_shape(array, spec, f"input {spec.name!r}")
+        check_shape(array, spec, f"input {spec.name!r}")
         if spec.allowed is not None:
             ranges.check(array, spec.name, spec.allowed)
         ready[spec.name], moved = _bindable(array, spec, pool)
@@ -71,69 +76,25 @@ def check_out(out: object, specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]
         For an unknown name, a value that is no writable array of the output's dtype, or a shape that cannot fit.
     """
     if not isinstance(out, Mapping):
-        raise InputError(f"Expected a mapping of output names to arrays, got {type(out).__name__} - at out")
+        hint = "an input that is called 'out' goes in by a mapping: infer({'out': array})"
+        raise InputError(f"Expected a mapping of output names to arrays, got {type(out).__name__} - at out", hint=hint)
     by_name = {spec.name: spec for spec in specs}
     for name, array in out.items():
         spec = by_name.get(name)
         if spec is None:
-            raise InputError(f"Expected an output of the model, got {name!r} - at out", hint=_names(by_name, name))
+            raise InputError(f"Expected an output of the model, got {name!r} - at out", hint=nearest(by_name, name))
         if spec.element is None or spec.element.packed:
             raise InputError(f"Expected a tensor of whole bytes, got {spec.type} - at out[{name!r}]")
         if not isinstance(array, np.ndarray) or array.dtype != spec.dtype:
-            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            got = f"one of {array.dtype}" if isinstance(array, np.ndarray) else f"a value of type {_kind(array)}"
             raise InputError(f"Expected an array of {spec.dtype}, got {got} - at out[{name!r}]")
         if not array.flags.writeable:
             raise InputError(f"Expected a writable array, got a read-only one - at out[{name!r}]")
-        _check_shape(array, spec, f"out[{name!r}]")
+        check_shape(array, spec, f"out[{name!r}]")
     for (one, first), (other, second) in itertools.combinations(out.items(), 2):
         if np.shares_memory(first, second):
             raise InputError(f"Expected destinations of their own, got the memory of {one!r} - at out[{other!r}]")
     return dict(out)
-
-
-def arrays(
-    shapes: object, specs: Sequence[TensorSpec], make: Callable[[np.dtype[Any], tuple[int, ...]], np.ndarray]
-) -> dict[str, np.ndarray]:
-    """New arrays for every input.
-
-    Parameters
-    ----------
-    shapes : mapping of str to shape
-        Of the inputs with symbolic dimensions at least.
-    specs : sequence of TensorSpec
-    make : callable
-        Makes an array of a dtype and a shape.
-
-    Raises
-    ------
-    InputError
-        When a shape is missing or does not fit, is larger than any memory, or an input is no tensor of numbers.
-    """
-    if not isinstance(shapes, Mapping):
-        raise InputError(f"Expected a mapping of input names to shapes, got {type(shapes).__name__} - at shapes")
-    unknown = [name for name in shapes if all(spec.name != name for spec in specs)]
-    if unknown:
-        hint = _names([spec.name for spec in specs], unknown[0])
-        raise InputError(f"Expected shapes of the model's inputs, got one for {unknown[0]!r} - at shapes", hint=hint)
-    made = {}
-    for spec in specs:
-        if spec.element is None:
-            raise InputError(f"Expected inputs that are tensors of numbers, got {spec} - at shapes")
-        shape = shapes.get(spec.name, spec.shape)
-        if not isinstance(shape, Sequence) or not all(_is_size(size) for size in shape):
-            raise InputError(f"Expected a size for every dimension, got {shape} - at shapes[{spec.name!r}]")
-        try:
-            made[spec.name] = make(spec.dtype, tuple(map(int, shape)))
-        except (MemoryError, OverflowError, ValueError) as error:
-            raise InputError(
-                f"Expected a shape that memory can hold, got {tuple(shape)} - at shapes[{spec.name!r}]"
-            ) from error
-        _check_shape(made[spec.name], spec, f"shapes[{spec.name!r}]")
-    return made
-
-
-def _is_size(size: object) -> bool:
-    return isinstance(size, (int, np.integer)) and bool(size >= 0)
 
 
 def packed(array: np.ndarray, bits: int) -> np.ndarray:
@@ -159,77 +120,126 @@ def unpacked(data: np.ndarray, shape: Sequence[int], bits: int, dtype: np.dtype[
     return (high.reshape(-1)[:count].view(dtype) >> (8 - bits)).reshape(shape)
 
 
-def _check_names(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+def check_names(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+    """`InputError` when a name is missing or unknown."""
     names = [spec.name for spec in specs]
     missing = [name for name in names if name not in feeds]
     extra = [name for name in feeds if name not in names]
     if extra:
         raise InputError(
             f"Expected the inputs {', '.join(names) or 'none'}, got {extra[0]!r} as well - at infer",
-            hint=_names(names, extra[0]),
+            hint=nearest(names, extra[0]),
         )
     if missing:
         given = ", ".join(feeds) or "nothing"
         raise InputError(f"Expected the inputs {', '.join(names)}, got {given} - at {missing[0]!r}, which is missing")
 
 
-def _names(known: Any, wrong: object) -> str | None:
+def nearest(known: Iterable[str], wrong: object) -> str | None:
+    """A hint with the known name that a wrong one comes near to."""
     near = difflib.get_close_matches(str(wrong), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else None
 
 
-def _passed(value: Any, spec: TensorSpec) -> Any:
-    """Strings, sequences, maps and optionals go to ONNX Runtime as they are."""
-    if not spec.is_tensor:
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "USO" or (
-        array.dtype.kind == "O" and not all(isinstance(text, (str, bytes)) for text in array.flat)
-    ):
-        raise InputError(f"Expected an array of strings, got {array.dtype} - at input {spec.name!r}")
-    _check_shape(array, spec, f"input {spec.name!r}")
-    return array if array.dtype.kind != "U" else array.astype(object)
+def _kind(value: object) -> str:
+    return f"{'numpy.' if isinstance(value, np.generic) else ''}{type(value).__name__}"
 
 
-def as_array(value: Any, spec: TensorSpec) -> np.ndarray:
-    """The value as an array of the spec's dtype, without a copy where it already is one."""
-    if isinstance(value, (bool, int, float, list, tuple)):
-        value = _from_python(value, spec)
-    if not isinstance(value, (np.ndarray, np.generic)):
+def _passed(value: Any, spec: TensorSpec, pool: BufferPool) -> tuple[Any, int]:
+    """What goes to ONNX Runtime as it is (maps, values of its own), or made so that it reads what was meant.
+
+    It reads the arrays of a sequence or an optional in native byte order and bytes as if a zero ended them, whatever
+    they are. Also the bytes that were copied.
+    """
+    if spec.is_tensor:
+        array = _strings(value, f"input {spec.name!r}")
+        check_shape(array, spec, f"input {spec.name!r}")
+        return array, 0
+    nested = _NESTED.fullmatch(spec.type)
+    if nested is None or nested[3] not in {*NATIVE, "string"} or hasattr(value, "is_tensor_sequence"):
+        return value, 0
+    if value is None and nested[1]:
+        return None, 0
+    element = TensorSpec.of(spec.name, f"tensor({nested[3]})", None)
+    if nested[2] is None:
+        return _element(value, element, f"input {spec.name!r}", pool)
+    if not isinstance(value, (list, tuple)):
         raise InputError(
-            f"Expected an array of {spec.dtype} ({spec.type}), got {type(value).__name__} - at input {spec.name!r}"
+            f"Expected a list of arrays ({spec.type}), got {type(value).__name__} - at input {spec.name!r}"
         )
+    ready = [_element(one, element, f"input {spec.name!r}[{index}]", pool) for index, one in enumerate(value)]
+    return [array for array, _ in ready], sum(moved for _, moved in ready)
+
+
+def _element(value: Any, spec: TensorSpec, where: str, pool: BufferPool) -> tuple[np.ndarray, int]:
+    """One array of a sequence, or that of an optional, and the bytes that were copied."""
+    if spec.element is None:
+        return _strings(value, where), 0
+    return _in_one_piece(as_array(value, spec, where), spec, pool)
+
+
+def _strings(value: Any, where: str) -> np.ndarray:
+    """An array of `str` objects; bytes are taken for UTF-8."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"Expected an array of strings, got a ragged list - at {where}") from error
+    texts = array.astype(object) if array.dtype.kind in "US" else array
+    if texts.dtype.kind != "O" or not all(isinstance(text, (str, bytes)) for text in texts.flat):
+        raise InputError(f"Expected an array of strings, got {array.dtype} - at {where}")
+    if not any(isinstance(text, bytes) for text in texts.flat):
+        return texts
+    decoded = np.empty(texts.shape, object)
+    for index, text in np.ndenumerate(texts):
+        try:
+            decoded[index] = text.decode() if isinstance(text, bytes) else text
+        except UnicodeDecodeError as error:
+            raise InputError(f"Expected strings in UTF-8, got the bytes {text!r} - at {where}") from error
+    return decoded
+
+
+def as_array(value: Any, spec: TensorSpec, where: str = "") -> np.ndarray:
+    """The value as an array of the spec's dtype, without a copy where it already is one.
+
+    Errors say that it stands at `where`; default the input of the spec's name.
+    """
+    where = where or f"input {spec.name!r}"
+    if isinstance(value, (bool, int, float, list, tuple)):
+        value = _from_python(value, spec, where)
+    if not isinstance(value, (np.ndarray, np.generic)):
+        raise InputError(f"Expected an array of {spec.dtype} ({spec.type}), got {type(value).__name__} - at {where}")
     array = np.asarray(value)
     if FOREIGN_NAMES.get(array.dtype.name) == spec.type_name and spec.type_name not in NATIVE:
         # Of a value of less than a byte, the byte's other bits are ml_dtypes' own business.
         return array.astype(spec.dtype) if spec.element is not None and spec.element.packed else array.view(spec.dtype)
     if array.dtype.newbyteorder("=") != spec.dtype:
         raise InputError(
-            f"Expected an array of {spec.dtype} ({spec.type}), got {array.dtype} - at input {spec.name!r}",
+            f"Expected an array of {spec.dtype} ({spec.type}), got {array.dtype} - at {where}",
             hint=f"convert it: array.astype(numpy.{spec.dtype})" if array.dtype.kind in "biuf" else None,
         )
     return array
 
 
-def _from_python(value: Any, spec: TensorSpec) -> np.ndarray:
+def _from_python(value: Any, spec: TensorSpec, where: str) -> np.ndarray:
     if spec.element is not None and not spec.element.packed and spec.type_name not in NATIVE:
-        raise InputError(f"Expected an array of bits ({spec}), got plain Python values - at input {spec.name!r}")
+        raise InputError(f"Expected an array of bits ({spec}), got plain Python values - at {where}")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(f"Expected an array of {spec.dtype}, got a ragged list - at input {spec.name!r}") from error
+        raise InputError(f"Expected an array of {spec.dtype}, got a ragged list - at {where}") from error
     whole = array.dtype.kind in "iu" and spec.dtype.kind in "iu"
     if array.size and not whole and not np.can_cast(array.dtype, spec.dtype, "same_kind"):
-        raise InputError(f"Expected {spec.dtype}, got values of {array.dtype} - at input {spec.name!r}")
+        raise InputError(f"Expected {spec.dtype}, got values of {array.dtype} - at {where}")
     with np.errstate(over="ignore"):
         converted = array.astype(spec.dtype)
     lost = converted != array if whole else np.isinf(converted) & np.isfinite(array)
     if lost.any():
-        raise InputError(f"Expected values that fit {spec.dtype}, got larger ones - at input {spec.name!r}")
+        raise InputError(f"Expected values that fit {spec.dtype}, got larger ones - at {where}")
     return converted
 
 
-def _check_shape(array: np.ndarray, spec: TensorSpec, where: str) -> None:
+def check_shape(array: np.ndarray, spec: TensorSpec, where: str) -> None:
+    """`InputError` when an array is of another rank or fixed size."""
     if spec.fits(array.shape):
         return
     if array.ndim != len(spec.shape):
@@ -247,6 +257,10 @@ def _bindable(array: np.ndarray, spec: TensorSpec, pool: BufferPool) -> tuple[np
         if array.size and (array.min() < low or array.max() >= high):
             raise InputError(f"Expected values from {low} to {high - 1}, got others - at input {spec.name!r}")
         return packed(np.ascontiguousarray(array), spec.element.bits).view(spec.dtype), array.nbytes
+    return _in_one_piece(array, spec, pool)
+
+
+def _in_one_piece(array: np.ndarray, spec: TensorSpec, pool: BufferPool) -> tuple[np.ndarray, int]:
     flags = array.flags
     if flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return np.asarray(array), 0

@@ -14,28 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from omni_sdk import compiled, forking, mapped, memory, profiles, providers
+from omni_sdk import agreement, compiled, forking, mapped, memory, profiles, providers, streams
 from omni_sdk import feeds as feeding
 from omni_sdk import session as sessions
+from omni_sdk import shapes as shaping
 from omni_sdk import warmup as warming
 from omni_sdk.awaiting import AwaitedCalls
 from omni_sdk.binding import Interrupt, RunFailed
 from omni_sdk.budget import MemoryUse, RunBudget
-from omni_sdk.cache import ResultCache
-from omni_sdk.caller import Caller
-from omni_sdk.chunked import Chunked
-from omni_sdk.device_stream import DeviceStateStream, stays_on_device
-from omni_sdk.errors import ClosedError, ModelError, StreamError
-from omni_sdk.explain import Explanation, effects, overrides_of
-from omni_sdk.runner import Runner
+from omni_sdk.caller import Caller, keys_early
+from omni_sdk.errors import ClosedError, ModelError
+from omni_sdk.explain import Explanation, effects
+from omni_sdk.parts import parts_of
 from omni_sdk.settings import Settings
-from omni_sdk.settings_check import check_value
-from omni_sdk.source import Source
-from omni_sdk.states import open_pairs, with_first_states
+from omni_sdk.states import with_first_states
 from omni_sdk.stats import Latency, Stats
-from omni_sdk.stream import StateStream, Stream, check_constants
-from omni_sdk.warmup import ShapeWarmup, WarmupReport
-from omni_sdk.window import Window, WindowStream
+from omni_sdk.stream import Stream
+from omni_sdk.warmup import WarmupReport
+from omni_sdk.window import Window
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -93,62 +89,23 @@ class Model:
         self.settings = settings
         self.inputs, self.outputs = sessions.specs(session)
         self._name = str(opened)
-        self._recipe = None if opened.data is not None else (os.fspath(source), settings, cache_dir)
-        self._bundle = opened.bundle
+        self._recipe = None if opened.data is not None else (_absolute(source), settings, _absolute(cache_dir))
         self._state = opened.bundle.manifest.state if opened.bundle is not None else {}
-        self._runner = Runner(
-            session,
-            self.inputs,
-            self.outputs,
-            io_binding=settings.io_binding,
-            idle_limit=settings.buffer_idle_bytes,
-        )
-        self._overrides: dict[str, tuple[object, str]] = {}
-        self._chunked = self._make_chunked()
-        self._results = self._make_cache(opened)
-        self._overrides |= overrides_of(settings, opened, self._runner.bindable, self._results is not None)
-        if settings.cache_bytes and self._chunked is not None:
-            self._overrides["cache_bytes"] = (0, "max_chunk runs inputs piece by piece, and keeps none of them whole")
+        if opened.bundle is not None:
+            agreement.check(opened.bundle, self.inputs, self.outputs)
+        parts = parts_of(opened, session, settings, self.inputs, self.outputs)
+        self._runner, self._chunked, self._results = parts.runner, parts.chunked, parts.results
+        self._overrides = parts.overrides
         self._mapped_bytes = opened.size if self._compiled.state != "off" or len(opened.files) > 1 else 0
         budget = RunBudget(settings.memory_limit_bytes, self._held_bytes, self._name)
         self._caller = Caller(self._runner, self._results, budget, shrinks=settings.shrink_arena, name=self._name)
         self._calls = AwaitedCalls(settings.async_workers)
         self._closed: str | None = None
         self._lock = threading.Lock()
-        # The quick way through infer is open when there is nothing to look up first and nothing to convert after.
-        packed = any(spec.element is not None and spec.element.packed for spec in (*self.inputs, *self.outputs))
-        careful = self._results is not None or packed or settings.memory_limit is not None or settings.shrink_arena
-        ranged = any(spec.allowed is not None for spec in self.inputs)
-        careful = careful or self._chunked is not None or ranged
-        self._idle = deque() if careful else self._runner.idle
+        # What the quick ways through infer need: bound runs, and the cache where feeds may be looked up as they come.
+        self._idle = self._runner.idle if parts.is_quick else deque()
+        self._looked_up = self._results if keys_early(self.inputs) else None
         forking.watch(self)
-
-    def _make_chunked(self) -> Chunked | None:
-        if self.settings.max_chunk is None:
-            return None
-        manifest = self._bundle.manifest if self._bundle is not None else None
-        pairs, audio = (manifest.state, manifest.audio) if manifest is not None else (None, None)
-        try:
-            chunk, context = self.settings.max_chunk, self.settings.chunk_context
-            chunked = Chunked(self.inputs, self.outputs, pairs, audio, chunk, context)
-        except StreamError as error:
-            self._overrides["max_chunk"] = (None, str(error))
-            return None
-        if chunked.carries_state and context is not None:
-            self._overrides["chunk_context"] = (None, "the model carries its own state from chunk to chunk")
-        return chunked
-
-    def _make_cache(self, source: Source) -> ResultCache | None:
-        tensors = all(spec.element is not None for spec in (*self.inputs, *self.outputs))
-        if (
-            not self.settings.cache_bytes
-            or self._chunked is not None
-            or not tensors
-            or (source.is_random and not self.settings.cache_random)
-        ):
-            return None
-        context = source.fingerprint + repr(self.settings).encode()
-        return ResultCache(self.settings.cache_bytes, tuple(spec.name for spec in self.inputs), context)
 
     def infer(
         self,
@@ -167,12 +124,13 @@ class Model:
         feeds : mapping of str to ndarray, optional
             Inputs by name; keywords do as well. C-contiguous, aligned arrays are bound in place; others are copied
             once, and counted. The states that a bundle names may be left out, all of them: they are zeros then.
+            Strings may be bytes in UTF-8.
         out : mapping of str to ndarray, optional
             Arrays of the caller's to write outputs into, as numpy does.
         cache : bool, optional
             False goes past the result cache; True insists on one.
         timeout : float, optional
-            Seconds after which the run is ended.
+            Seconds from the call after which the run is ended.
 
         Returns
         -------
@@ -197,14 +155,14 @@ class Model:
         elif named or type(feeds) is not dict:
             feeds = feeding.merged(feeds, named)
         key = None
-        results = self._results
-        if results is not None and out is None and timeout is None and cache is not False:
+        results = self._looked_up
+        if results is not None and out is None and timeout is None and (cache is None or cache is True):
             key = results.key(feeds)
             found = results.get(key, feeds) if key is not None else None
             if found is not None:
                 return found
         idle = self._idle
-        if idle and out is None and timeout is None and not cache:
+        if idle and out is None and timeout is None and (cache is None or cache is False):
             try:
                 run = idle.pop()
             except IndexError:  # another thread was quicker
@@ -248,50 +206,49 @@ class Model:
         """The careful way; `missed` is the key of feeds that were looked up already."""
         self._check_open()
         wanted = None if out is None else feeding.check_out(out, self.outputs)
-        if self._chunked is not None:
-            self._caller.cache(cache)
-            with interrupt or nullcontext():
-                return self._runner.delivered(self._chunked.infer(feeds, self.stream, interrupt), wanted)
-        feeds = with_first_states(feeds, self._state, self.inputs, self.outputs)
-        return self._caller.infer(feeds, wanted, cache, interrupt, missed)
-
-    def _infer_whole(self, feeds: dict[str, Any]) -> dict[str, Any]:
-        """One run, where `infer` would cut the input into chunks."""
-        self._check_open()
-        return self._caller.infer(feeds, None, False, None, None)
+        with interrupt or nullcontext():
+            if self._chunked is not None:
+                self._caller.cache(cache)
+                return self._runner.delivered(self._chunked.infer(feeds, self._open_stream, interrupt), wanted)
+            feeds = with_first_states(feeds, self._state, self.inputs, self.outputs)
+            return self._caller.infer(feeds, wanted, cache, interrupt, missed)
 
     def warmup(
         self, shapes: Shapes | Sequence[Shapes] | None = None, *, passes: int | tuple[int, int] | None = None
     ) -> WarmupReport:
         """Runs the model on zeros until its latency has settled, so that the first real call is as fast as the rest.
 
+        An input whose values must lie in a range without a zero has the lowest of them. With `Settings.max_chunk` the
+        model runs piece by piece, as `infer` does.
+
         Parameters
         ----------
         shapes : mapping of str to shape, or several of them, optional
-            Input shapes to warm. Inputs whose dimensions are all fixed may be left out.
+            Input shapes to warm. Inputs whose dimensions are all fixed may be left out, and so may the states that a
+            bundle names, all of them.
         passes : int or (int, int), optional
             How many, or the least and the most; default `Settings.warmup_passes`.
 
         Raises
         ------
         InputError
-            When a symbolic dimension has no size, or a shape does not fit.
+            When a symbolic dimension has no size, a shape does not fit, or the passes are no number or pair.
         """
         self._check_open()
-        asked = self.settings.warmup_passes if passes is None else passes
-        check_value("warmup_passes", asked)
+        asked = self.settings.warmup_passes if passes is None else warming.checked(passes)
         least, most = warming.bounds(asked, memory_pattern=self.settings.enable_mem_pattern)
-        sets = [shapes or {}] if shapes is None or isinstance(shapes, Mapping) else list(shapes)
+        sets = [shaping.completed(one, self._state, self.inputs, self.outputs) for one in shaping.sets(shapes)]
         self._build_for(sets)
         report = []
         for one in sets:
-            zeros = feeding.arrays(one, self.inputs, lambda dtype, shape: np.zeros(shape, dtype))
-            feeds, _ = feeding.checked(zeros, self.inputs, self._runner.pool)
-            run = functools.partial(self._caller.warmup_pass, feeds)
-            seconds, reason = warming.settle(run, least, most)
-            used = {name: tuple(array.shape) for name, array in feeds.items()}
-            self._caller.warmed.add(tuple(used.values()))
-            report.append(ShapeWarmup(used, seconds, reason))
+            zeros = shaping.zeros(one, self.inputs)
+            if self._chunked is not None:
+                run = functools.partial(self._chunked.warmup_pass, functools.partial(self._open_stream, warms=True))
+                report.append(warming.warm(zeros, run, least, most))
+                self._caller.warmed |= self._chunked.pieces(zeros, self._runner.learned)
+            else:
+                feeds, _ = feeding.checked(zeros, self.inputs, self._runner.pool)
+                report.append(warming.warm(feeds, self._caller.warmup_pass, least, most))
         return WarmupReport(tuple(report))
 
     def _build_for(self, sets: Sequence[Shapes]) -> None:
@@ -311,38 +268,47 @@ class Model:
 
     def _held_bytes(self) -> dict[str, int]:
         """What the model holds apart from its arena; weights that are mapped count in full, read so far or not."""
-        pool = self._runner.pool.stats()
+        pool, is_open = self._runner.pool.stats(), self._closed is None
         return {
-            "weights_mapped": self._mapped_bytes,
-            "session": self._loaded_bytes,
+            "weights_mapped": self._mapped_bytes if is_open else 0,
+            "session": self._loaded_bytes if is_open else 0,
             "results": pool["in_use_bytes"] + pool["idle_bytes"],
-            "cache": self._results.used_bytes if self._results else 0,
+            "cache": self._results.used_bytes if self._results is not None else 0,
         }
 
     @contextmanager
-    def input_buffers(self, **shapes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+    def input_buffers(self, /, **shapes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
         """Aligned arrays to fill in place; `infer` of them copies nothing.
+
+        But for integers of 4 and 2 bits: the arrays have a byte for each, and `infer` packs them, which is a copy.
 
         Parameters
         ----------
         **shapes : sequence of int
-            Shape of each input that has a symbolic dimension.
+            Shape of each input that has a symbolic dimension. The states that a bundle names may be left out, all of
+            them.
 
         Yields
         ------
         dict of str to ndarray
-            One array for each input, uninitialised.
+            One array for each input, uninitialised; states that were left out are zeros.
         """
         self._check_open()
-        yield feeding.arrays(shapes, self.inputs, self._runner.pool.array)
+        asked = shaping.completed(shapes, self._state, self.inputs, self.outputs)
+        buffers = shaping.arrays(asked, self.inputs, self._runner.pool.array)
+        for name in () if self._state.keys() & shapes.keys() else self._state:
+            buffers[name].fill(0)
+        yield buffers
 
     def stream(
         self,
+        /,
         *,
         state: Mapping[str, str] | None = None,
         window: Window | None = None,
         initial: Mapping[str, np.ndarray] | None = None,
-        **constants: Any,
+        constants: Mapping[str, Any] | None = None,
+        **named: Any,
     ) -> Stream:
         """Opens a stream: the model step by step.
 
@@ -355,37 +321,43 @@ class Model:
             For models without state: overlapping chunks with left context instead.
         initial : mapping of str to ndarray, optional
             States to begin with; default zeros.
-        **constants : ndarray
-            Inputs that are the same at every step, such as a sample rate.
+        constants : mapping of str to ndarray, optional
+            Inputs that are the same at every step, such as a sample rate; keywords do as well, where an input does not
+            bear the name of a parameter.
 
         Raises
         ------
         StreamError
             When the model has no state, pairs are ambiguous or do not fit, or both `state` and `window` are given.
         InputError
-            When a constant is no input of the model, or does not fit.
+            When a constant is no input of the model, or does not fit, or an argument is of the wrong kind.
         """
         self._check_open()
-        if window is not None:
-            if state or initial:
-                raise StreamError("Expected state or window, got both - at stream")
-            run = self.infer if self._chunked is None else self._infer_whole
-            return WindowStream(run, self.inputs, self.outputs, window, constants)
-        pairs = open_pairs(state if state is not None else self._state or None, self.inputs, self.outputs)
-        check_constants(constants, self.inputs, pairs)
-        device = sessions.memory_of(self._runner.opened())
-        if device != "cpu" and stays_on_device(self._runner):
-            record = self._caller.latencies.append
-            return DeviceStateStream(self._runner, device, pairs, constants, initial or {}, record)
-        return StateStream(self._runner, pairs, constants, initial or {}, self._caller.latencies.append)
+        return self._open_stream(state, window, initial, streams.joined(constants, named))
+
+    def _open_stream(
+        self,
+        state: Mapping[str, str] | None,
+        window: Window | None,
+        initial: Mapping[str, np.ndarray] | None,
+        constants: Mapping[str, Any],
+        *,
+        warms: bool = False,
+    ) -> Stream:
+        """`stream`, or one whose runs warm the model and count as none of the caller's."""
+        run = self.infer if self._chunked is None else self._caller.infer_whole
+        record = self._caller.latencies.append
+        if warms:
+            run, record = self._caller.warm, _ignored
+        return streams.open_stream(self._runner, self._state, state, window, initial, constants, run, record)
 
     def stats(self) -> Stats:
         """What the model has done so far."""
         runner, pool = self._runner, self._runner.pool.stats()
         return Stats(
             runs=runner.runs,
-            cache_hits=self._results.hits if self._results else 0,
-            cache_misses=self._results.misses if self._results else 0,
+            cache_hits=self._results.hits if self._results is not None else 0,
+            cache_misses=self._results.misses if self._results is not None else 0,
             latency=Latency.of(self._caller.latencies.copy()),
             bytes_copied_in=runner.copied_in,
             bytes_copied_out=runner.copied_out,
@@ -394,7 +366,7 @@ class Model:
             bytes_peak=pool["peak_bytes"],
         )
 
-    def join(self, runs: RunBudget, name: str) -> None:
+    def share_budget(self, runs: RunBudget, name: str) -> None:
         """Runs count towards a budget that several models share, under this name there."""
         self._caller.budget, self._caller.share = runs, name
         self._idle = deque()
@@ -407,6 +379,7 @@ class Model:
 
     def explain(self) -> Explanation:
         """Every setting as asked and as in effect, where nodes run, what was copied, which shapes were never warmed."""
+        self._check_open()
         session = self._runner.opened()
         overrides = dict(self._overrides)
         if self._runner.data_dependent:
@@ -432,6 +405,7 @@ class Model:
             self._closed = "closed"
         self._calls.close()
         self._idle = deque()
+        self._looked_up = None
         self._runner.close()
         if self._results is not None:
             self._results.clear()
@@ -441,7 +415,7 @@ class Model:
         self._closed = "the parent process's: load it again in the forked child"
         self._lock = threading.Lock()  # another thread may have held it at the fork
         self._idle = deque()
-        self._results = None  # a hit would pass by the check that tells
+        self._looked_up = None  # a hit would pass by the check that tells
         self._runner.disown()
 
     def _check_open(self) -> None:
@@ -470,3 +444,12 @@ class Model:
 
 def _load_again(source: str, settings: Settings, cache_dir: Any) -> Model:
     return load(source, settings, cache_dir=cache_dir)
+
+
+def _absolute(path: Any) -> Any:
+    """A path that holds wherever it is read again; None and `...` as they are."""
+    return os.path.abspath(path) if isinstance(path, (str, os.PathLike)) else path  # noqa: PTH100 - of any path-like
+
+
+def _ignored(seconds: float) -> None:
+    """The record of runs that are none of the caller's."""

@@ -75,7 +75,7 @@ class Places(dict[str, Place]):
         """The model is loaded: its runs count towards its own limit and the budget of all."""
         limit = place.settings.memory_limit_bytes
         place.runs = RunBudget(limit, model._held_bytes, place.name, within=self.runs, turns=self.turns)
-        model.join(place.runs, place.name)
+        model.share_budget(place.runs, place.name)
         place.model = model
         place.loads += 1
 

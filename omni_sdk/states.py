@@ -118,11 +118,21 @@ def first_shapes(
     feeds : mapping of str to ndarray
         The first step's, states left out.
     """
+    return shapes_at_first(pairs, inputs, outputs, {name: _shape(value) for name, value in feeds.items()})
+
+
+def shapes_at_first(
+    pairs: Mapping[str, str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    shapes: Mapping[str, Sequence[int]],
+) -> dict[str, tuple[int, ...]]:
+    """`first_shapes`, of feeds of these shapes."""
     sizes = {
         symbol: size
         for spec in inputs
-        if spec.name in feeds and spec.name not in pairs
-        for symbol, size in zip(spec.shape, np.shape(feeds[spec.name]), strict=False)
+        if spec.name in shapes and spec.name not in pairs
+        for symbol, size in zip(spec.shape, shapes[spec.name], strict=False)
         if isinstance(symbol, str)
     }
     after = {spec.name: spec.shape for spec in outputs}
@@ -136,6 +146,14 @@ def first_shapes(
         for spec in inputs
         if spec.name in pairs
     }
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Of a feed that nobody has checked yet; () of what has none, which the check refuses with a sentence."""
+    try:
+        return np.shape(value)
+    except ValueError:  # a ragged list
+        return ()
 
 
 def _grows(size: str | None, axis: int, after: tuple[int | str | None, ...]) -> bool:

@@ -121,8 +121,9 @@ class StateStream(Stream):
     """A stream whose state goes from outputs to inputs.
 
     Each state has two buffers. A step reads one and writes the other, then they swap roles. A bound run has a binding
-    for either role, so nothing is bound anew, and nothing is ever copied. A step that fails has only written what the
-    next one overwrites. The first step is a run like any other, for its outputs may be shorter than those of later
+    for either role, so no state is bound anew, and none is ever copied; a small input that is new at each step may be,
+    and is counted then (docs/architecture.md, Streams). A step that fails has only written what the next one
+    overwrites. The first step is a run like any other, for its outputs may be shorter than those of later
     steps; what it or ORT allocated becomes the first of the buffers.
 
     Parameters

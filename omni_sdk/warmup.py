@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omni_sdk.errors import InputError, SettingsError
+from omni_sdk.settings_check import check_value
 
 # Two passes this close together count as settled: run-to-run noise of a shared device, and of its clock.
 SETTLED_WITHIN = 0.05
@@ -63,6 +69,15 @@ class WarmupReport:
         return "\n".join(lines) or "nothing to warm up"
 
 
+def checked(passes: Any) -> int | tuple[int, int]:
+    """How many passes a call asked for. `InputError` when it is neither a number of them nor the least and the most."""
+    try:
+        check_value("warmup_passes", passes)
+    except SettingsError as error:
+        raise InputError(f"Expected a number of passes, or (least, most), got {passes!r} - at passes") from error
+    return passes  # type: ignore[no-any-return]
+
+
 def bounds(passes: int | tuple[int, int], *, memory_pattern: bool) -> tuple[int, int]:
     """The least and the most passes, from what was asked.
 
@@ -77,6 +92,23 @@ def bounds(passes: int | tuple[int, int], *, memory_pattern: bool) -> tuple[int,
         return passes, passes
     least, most = passes
     return min(max(least, FIRST_QUICK_PASS[memory_pattern]), most), most
+
+
+def warm(
+    feeds: Mapping[str, np.ndarray], run: Callable[[dict[str, np.ndarray]], float], least: int, most: int
+) -> ShapeWarmup:
+    """Run the passes at one set of shapes.
+
+    Parameters
+    ----------
+    feeds : mapping of str to ndarray
+    run : callable
+        One pass on them; returns its seconds.
+    least, most : int
+        Bounds, as `settle` takes them.
+    """
+    seconds, reason = settle(lambda: run(dict(feeds)), least, most)
+    return ShapeWarmup({name: array.shape for name, array in feeds.items()}, seconds, reason)
 
 
 def settle(run: Callable[[], float], least: int, most: int) -> tuple[tuple[float, ...], str]:

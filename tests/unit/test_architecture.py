@@ -25,8 +25,9 @@ ROOMS = [
     "strict", "folders", "files", "manifest", "bundle", "stamps", "graph_scan", "source",
     "ranges", "specs", "feeds", "process_pools", "session", "digests", "entries", "mapped", "budget", "compiled",
     "profiles",
-    "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "stream", "device_stream", "window",
-    "chunked", "warmup", "explain", "caller", "model", "turns", "places", "hosted", "host", "__init__", "smoke",
+    "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "shapes", "agreement",
+    "stream", "device_stream", "window", "streams", "chunked", "warmup", "explain", "caller", "parts",
+    "model", "turns", "places", "hosted", "host", "__init__", "smoke",
 ]  # fmt: skip
 TOUCH_ORT = {"process_pools", "session", "binding", "settings", "smoke"}
 LIBRARIES = {"numpy", "xxhash", "psutil", "platformdirs", "onnxruntime", "tomli"}

@@ -175,3 +175,73 @@ def test_a_chunked_model_has_no_result_cache_and_says_so():
         assert model.explain()["cache_bytes"].effective == 0
         with pytest.raises(InputError, match="result cache"):
             model.infer(codes=np.zeros((1, 2, 8), np.float32), cache=True)
+
+
+def shares(report):
+    return [dict(entry.shapes) for entry in report.shapes]
+
+
+@pytest.mark.parametrize("count", [3, 10, 12])
+def test_a_warm_up_runs_the_pieces_and_not_the_whole(count):
+    for source, settings in (
+        (causal(), Settings(max_chunk=4)),
+        (around(before=3, after=2), Settings(max_chunk=4, chunk_context=(3, 2))),
+    ):
+        with omni.load(source, settings, cache_dir=None) as model:
+            shape = {"codes": (1, 2, count)}
+            asked = shape if len(model.inputs) == 1 else {**shape, "past.x": ZEROS.shape}
+            assert shares(model.warmup(asked, passes=3)) == [asked]
+            assert not model._caller.latencies
+            ran = model._runner.learned
+            assert max(shapes[0][-1] for shapes in ran) <= 4 + 3 + 2
+            model.infer(codes=frames(count))
+            assert model._runner.learned == ran
+            assert model.explain().not_warmed == ()
+
+
+def test_pieces_that_a_warm_up_did_not_run_stay_cold():
+    with omni.load(causal(), Settings(max_chunk=4), cache_dir=None) as model:
+        model.infer(codes=frames(3))
+        model.warmup({"codes": (1, 2, 10)}, passes=1)
+        model.warmup({"codes": (1, 2, 2)}, passes=1)
+        assert [dict(shapes)["codes"] for shapes in model.explain().not_warmed] == [(1, 2, 3)]
+
+
+def plus(*names):
+    """`y = x + (the sum of each other input)`, x of any length."""
+    dims = {"x": [1, "n"]}
+    takes = [helper.make_tensor_value_info(name, 1, dims.get(name, [1, 1])) for name in ("x", *names)]
+    gives = [helper.make_tensor_value_info("y", 1, [1, "m"])]
+    graph = helper.make_graph([helper.make_node("Sum", ["x", *names], ["y"])], "g", takes, gives)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return omni.load(model.SerializeToString(), Settings(max_chunk=2, chunk_context=0), cache_dir=None)
+
+
+def test_constants_may_bear_the_name_of_any_parameter():
+    names = ("state", "window", "initial", "constants", "self", "feeds", "named")
+    with plus(*names) as model:
+        feeds = {name: np.ones((1, 1), np.float32) for name in names}
+        found = model.infer({"x": np.zeros((1, 5), np.float32), **feeds})["y"]
+        np.testing.assert_array_equal(found, np.full((1, 5), len(names)))
+
+
+def test_what_is_missing_or_too_much_is_named():
+    with plus("scale") as model:
+        x, scale = np.zeros((1, 5), np.float32), np.ones((1, 1), np.float32)
+        with pytest.raises(InputError, match="'scale', which is missing"):
+            model.infer(x=x)
+        with pytest.raises(InputError, match="'x', which is missing"):
+            model.infer(scale=scale)
+        with pytest.raises(InputError, match="'z' as well"):
+            model.infer(x=x, scale=scale, z=x)
+
+
+def test_python_values_become_arrays_here_too(tmp_path):
+    with omni.load(causal(tmp_path / "b"), Settings(max_chunk=4), cache_dir=None) as model:
+        whole = frames(9)
+        np.testing.assert_array_equal(model.infer(codes=whole.tolist())["y"], model.infer(codes=whole)["y"])
+        for wrong, says in (([[[1.0], [1.0, 2.0]]], "ragged.*'codes'"), (None, "NoneType.*'codes'")):
+            with pytest.raises(InputError, match=says):
+                model.infer(codes=wrong)
+    with omni.load(tmp_path / "b", cache_dir=None) as model, pytest.raises(InputError, match=r"ragged.*'codes'"):
+        model.infer(codes=[[[1.0], [1.0, 2.0]]])

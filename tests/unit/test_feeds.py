@@ -104,15 +104,6 @@ def test_bits_are_not_made_of_python_values():
         feeds.checked({"x": [1, 2]}, [spec], BufferPool())
 
 
-@pytest.mark.parametrize(
-    "shapes", [{"x": 3}, {"x": (2, "N")}, {"x": (2, -1)}, {"x": (3, 3)}, {"z": (1,)}, "x", [3], {}]
-)
-def test_shapes_that_cannot_be(model, shapes):
-    with pytest.raises(InputError, match="shapes"):
-        model.warmup(shapes)
-    assert model.stats().bytes_in_use == 0
-
-
 @given(st.data(), st.sampled_from([2, 4]), st.booleans())
 def test_packed_values_come_back(data, bits, signed):
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
@@ -130,3 +121,98 @@ def test_narrow_integers_of_ml_dtypes_are_taken_by_value(name):
     array = np.array(values).astype(getattr(ml_dtypes, name))
     spec = TensorSpec.of("x", f"tensor({name})", [4])
     assert feeds.as_array(array, spec).tolist() == values
+
+
+STRINGS = "g (string[N] x) => (string[N] y) { y = Identity(x) }"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([b"abcdefgh", b"ijklmnop"]),
+        np.array(["größer".encode(), b""]),
+        np.array([b"a", "b"], object),
+        np.array(["a", "bcd"]).astype(">U3"),
+        [b"ab", b"c"],
+        np.array([[b"a", b"bb"], [b"cc", b"d"]])[:, 0],
+    ],
+)
+def test_bytes_are_read_as_utf_8_and_not_past_their_end(array):
+    expected = [text.decode() if isinstance(text, bytes) else str(text) for text in np.asarray(array).tolist()]
+    with graphs.load(STRINGS) as model:
+        assert model.infer(x=array)["y"].tolist() == expected
+
+
+@pytest.mark.parametrize("array", [np.array([b"\xff"]), np.array(["a", b"\xc3"], object)])
+def test_bytes_that_are_no_text(array):
+    with graphs.load(STRINGS) as model, pytest.raises(InputError, match=r"UTF-8.*input 'x'"):
+        model.infer(x=array)
+
+
+@pytest.mark.parametrize("value", [[["a"], ["b", "c"]], [1, 2], np.array([None], object)])
+def test_what_is_no_array_of_strings(value):
+    with graphs.load(STRINGS) as model, pytest.raises(InputError, match=r"strings.*input 'x'"):
+        model.infer(x=value)
+
+
+SEQUENCE = "g (seq(float[N]) s) => (seq(float[N]) y) { y = Identity(s) }"
+OPTIONAL = "g (optional(float[N]) s) => (optional(float[N]) y) { y = Identity(s) }"
+BOTH = "g (optional(seq(float[N])) s) => (optional(seq(float[N])) y) { y = Identity(s) }"
+AWKWARD = [np.full(2, 7, ">f4"), np.full(4, 7, np.float32)[::2]]
+
+
+@pytest.mark.parametrize("array", AWKWARD)
+@pytest.mark.parametrize("text", [SEQUENCE, OPTIONAL, BOTH])
+def test_arrays_within_are_made_to_fit_and_counted(text, array):
+    with graphs.load(text) as model:
+        given_feeds = array if text is OPTIONAL else [array, np.ones(1, np.float32)]
+        found = model.infer(s=given_feeds)["y"]
+        np.testing.assert_array_equal(found if text is OPTIONAL else found[0], [7, 7])
+        assert model.stats().bytes_copied_in == 8
+        del found
+        assert model.stats().bytes_in_use == 0
+
+
+@pytest.mark.parametrize("value", [(np.ones(2, np.float32), np.zeros(1, np.float32)), [[1.0, 1.0], [0.0]], []])
+def test_what_sequences_may_be_made_of(value):
+    with graphs.load(SEQUENCE) as model:
+        found = model.infer(s=value)["y"]
+        assert [one.tolist() for one in found] == [np.asarray(one).tolist() for one in value]
+        assert [one.tolist() for one in model.infer(s=found)["y"]] == [one.tolist() for one in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "says"),
+    [
+        (SEQUENCE, [np.ones(2, np.float32), np.ones(2)], r"float32.*float64.*'s'\[1\]"),
+        (SEQUENCE, [np.array(["a"])], r"float32.*<U1.*'s'\[0\]"),
+        (SEQUENCE, [None], r"NoneType.*'s'\[0\]"),
+        (SEQUENCE, np.ones((2, 2), np.float32), "list of arrays.*ndarray.*'s'"),
+        (SEQUENCE, None, "list of arrays.*NoneType.*'s'"),
+        (OPTIONAL, np.ones(2), "float32.*float64.*'s'"),
+        (BOTH, {1: 2}, "list of arrays.*dict.*'s'"),
+        (SEQUENCE.replace("float", "string"), [np.array([1])], r"strings.*int64.*'s'\[0\]"),
+    ],
+)
+def test_arrays_within_that_do_not_fit(text, value, says):
+    with graphs.load(text) as model, pytest.raises(InputError, match=says):
+        model.infer(s=value)
+
+
+def test_sequences_of_bytes():
+    with graphs.load(SEQUENCE.replace("float", "string")) as model:
+        assert model.infer(s=[np.array([b"abc", b"d"])])["y"][0].tolist() == ["abc", "d"]
+
+
+@pytest.mark.parametrize(
+    ("given_out", "says"),
+    [
+        ({"y": np.float32(1)}, "array of float32, got a value of type numpy.float32"),
+        ({"y": [1.0]}, "array of float32, got a value of type list"),
+        ({"y": np.ones((2, 3))}, "array of float32, got one of float64"),
+        (X, r"mapping(.|\n)*infer\({'out': array}\)"),
+    ],
+)
+def test_destinations_that_are_none(model, given_out, says):
+    with pytest.raises(InputError, match=says):
+        model.infer({"x": X, "k": K}, out=given_out)

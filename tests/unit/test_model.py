@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import omni_sdk as omni
+from omni_sdk.bundle import create
 
 PLAIN = ["float", "float16", "double", "bool", "bfloat16"]
 PLAIN += [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -391,3 +392,89 @@ def test_shapes_beyond_any_memory(size):
 def test_paths_that_no_system_takes(path):
     with pytest.raises(omni.ModelError, match="Expected a model file"):
         omni.load(path, cache_dir=None)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_a_closed_model_says_so_and_keeps_its_counts(cache_bytes):
+    model, x = graphs.load(graphs.DOUBLE, cache_bytes=cache_bytes), np.ones(2, np.float32)
+    model.infer(x=x)
+    model.infer(x=x)
+    before = model.stats()
+    model.close()
+    after = model.stats()
+    assert (after.runs, after.cache_hits, after.cache_misses) == (before.runs, before.cache_hits, before.cache_misses)
+    with pytest.raises(omni.ClosedError, match="one that is closed - at <"):
+        model.explain()
+    parts = model.memory().parts
+    assert (parts["session"], parts["weights_mapped"]) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_childs_counts_are_those_of_the_fork():
+    script = """
+import os, sys, numpy as np, graphs, omni_sdk as omni
+model = graphs.load(graphs.DOUBLE, cache_bytes=1 << 20)
+for _ in range(3):
+    model.infer(x=np.ones(4, np.float32))
+if os.fork() == 0:
+    found = model.stats()
+    assert (found.cache_hits, found.cache_misses, found.runs) == (2, 1, 1), found
+    for call in (model.explain, lambda: model.infer(x=np.ones(4, np.float32))):
+        try:
+            call()
+        except omni.ClosedError as error:
+            assert "forked child" in str(error), error
+        else:
+            sys.exit(1)
+    sys.exit(7)
+_, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert (run.returncode, run.stderr) == (7, "")
+
+
+def test_a_pickled_relative_path_holds_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "m.onnx").write_bytes(graphs.serialized(graphs.DOUBLE))
+    monkeypatch.chdir(tmp_path)
+    with omni.load("m.onnx", cache_dir="cache") as model:
+        data = pickle.dumps(model)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pickle.loads(data) as again:
+        assert (again.infer(x=np.ones(2, np.float32))["y"] == 2).all()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_an_awaited_calls_time_counts_from_the_call():
+    async def main():
+        with graphs.load(graphs.LONG, async_workers=1, intra_op_num_threads=1) as model:
+            running = asyncio.create_task(model.infer_async(FOR_EVER))
+            await asyncio.sleep(0.05)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(model.infer_async(AT_ONCE, timeout=0.1), 20)
+            assert not running.done()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+    asyncio.run(main())
+
+
+def test_states_of_a_bundle_are_zeros_among_input_buffers(tmp_path):
+    text = "g (float[B, 3] x, float[B, 3] h) => (float[B, 3] y, float[B, 3] hn) { y = Add(x, h)\n hn = Identity(y) }"
+    with create(tmp_path / "b") as draft:
+        (draft.folder / "model.onnx").write_bytes(graphs.serialized(text))
+        draft.state = {"h": "hn"}
+    with omni.load(tmp_path / "b", cache_dir=None) as model:
+        model.warmup({"x": (1, 3)}, passes=2)
+        for _ in range(3):
+            with model.input_buffers(x=(2, 3)) as buffers:
+                assert buffers["h"].tolist() == [[0] * 3] * 2
+                for array in buffers.values():
+                    array[:] = 1
+                assert model.infer(buffers)["y"].tolist() == [[2] * 3] * 2
+        with model.input_buffers(x=(2, 3), h=(2, 3)) as buffers:
+            assert buffers["h"].shape == (2, 3)

@@ -112,3 +112,8 @@ def test_first_shapes_follow_the_feeds_grow_from_nothing_or_are_a_batch_of_one()
 def test_what_is_new_may_bear_the_states_name():
     inputs, outputs = specs(x=[4], past__x=[4]), specs(y=[4], present__x=[4])
     assert match_pairs(inputs, outputs) == {"past.x": "present.x"}
+
+
+def test_a_ragged_feed_tells_no_sizes():
+    inputs, outputs = specs(x=["B", 2], past__h=["B", 4]), specs(y=["B"], present__h=["B", 4])
+    assert first_shapes({"past.h": "present.h"}, inputs, outputs, {"x": [[1], [2, 3]]}) == {"past.h": (1, 4)}

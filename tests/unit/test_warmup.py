@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 
+import graphs
 import numpy as np
 import pytest
+from onnx import helper, parser
 
+import omni_sdk as omni
+from omni_sdk.errors import InputError
 from omni_sdk.warmup import ShapeWarmup, WarmupReport, bounds, settle, verdict
 
 
@@ -71,3 +75,17 @@ def test_the_report_reads_well():
     assert report.seconds == (0.002, 0.001)
     assert np.isclose(report.total_seconds, 0.003)
     assert str(WarmupReport(())) == "nothing to warm up"
+
+
+@pytest.mark.parametrize("passes", ["a", -1, (3, 2), (1, 2, 3), True, 1.5, [1, 2]])
+def test_passes_that_are_none(passes):
+    with graphs.load(graphs.DOUBLE) as model, pytest.raises(InputError, match=r"number of passes.* - at passes$"):
+        model.warmup({"x": (2,)}, passes=passes)
+
+
+def test_a_range_without_a_zero_is_warmed_at_its_lowest_value():
+    model = parser.parse_model(f"{graphs.HEAD} g (int64[N] c) => (int64[N] y) {{ y = Neg(c) }}")
+    helper.set_model_props(model, {"range.c": "1 9"})
+    with omni.load(model.SerializeToString(), cache_dir=None) as loaded:
+        assert loaded.warmup({"c": (3,)}, passes=2).shapes[0].shapes == {"c": (3,)}
+        assert loaded.explain().not_warmed == ()
