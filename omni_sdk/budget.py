@@ -169,7 +169,7 @@ class RunBudget:
     measure : callable
         Private bytes of the process.
     relieve : callable, optional
-        Told the bytes that a run needs and that are not left, before it is refused; may make room.
+        Told the bytes that a run needs and that are not left, and its model, before it is refused; may make room.
     apart : bool, default False
         Whether each model has an arena of its own; otherwise they share one.
     within : RunBudget, optional
@@ -191,7 +191,7 @@ class RunBudget:
         held: Callable[[], Mapping[str, int]],
         where: str,
         measure: Callable[[], int] = memory.private,
-        relieve: Callable[[int], None] | None = None,
+        relieve: Callable[[int, str], None] | None = None,
         *,
         apart: bool = False,
         within: RunBudget | None = None,
@@ -245,6 +245,10 @@ class RunBudget:
     def arena_of(self, model: str) -> int:
         """Bytes of the arena in which this model runs."""
         return self._arenas.get(self._key(model), 0)
+
+    def is_idle(self, model: str) -> bool:
+        """Whether nothing runs in the arena in which this model runs."""
+        return not self._running.get(self._key(model))
 
     def given_back(self, model: str) -> None:
         """The arena in which this model runs was given back; what was known by its size alone is known no more."""
@@ -344,7 +348,7 @@ class RunBudget:
             return
         parts, more = self._parts(shapes, model)
         if self._relieve is not None and not fits(parts, self.limit):
-            self._relieve(more)
+            self._relieve(more, model)
             parts, _ = self._parts(shapes, model)
         require(parts, self.limit, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
 

@@ -74,7 +74,9 @@ class Places(dict[str, Place]):
     def join(self, place: Place, model: Model) -> None:
         """The model is loaded: its runs count towards its own limit and the budget of all."""
         limit = place.settings.memory_limit_bytes
-        place.runs = RunBudget(limit, model._held_bytes, place.name, within=self.runs, turns=self.turns)
+        place.runs = RunBudget(
+            limit, model._held_bytes, place.name, relieve=self._relieve_own, within=self.runs, turns=self.turns
+        )
         model.share_budget(place.runs, place.name)
         place.model = model
         place.loads += 1
@@ -115,9 +117,15 @@ class Places(dict[str, Place]):
                 place.model = None
             self.runs.given_back(place.name)
 
-    def _relieve(self, need: int) -> None:
-        """A run needs more than is left: idle models make room for it."""
-        self.make_room(need, for_run=True)
+    def _relieve(self, need: int, name: str) -> None:
+        """A run needs more than is left: idle models make room for it, and where they cannot, an arena too large."""
+        if not self.make_room(need, for_run=True):
+            self._relieve_own(need, name)
+
+    def _relieve_own(self, need: int, name: str) -> None:
+        """A first run may have made the arena larger than the limit, which must not refuse small ones for good."""
+        if self.runs.is_idle(name):
+            self._give_back(self[name])
 
     def _by_age(self) -> Iterator[Place]:
         """Loaded models, the least recently used one first."""

@@ -438,6 +438,18 @@ def test_a_models_own_limit_holds_too():
         assert host["waves"].memory().limit == 150 * MIB
 
 
+@pytest.mark.parametrize(("budget", "limit"), [("100 MiB", None), ("1 GiB", "100 MiB")])
+def test_an_arena_that_a_first_run_made_too_large_refuses_no_small_one(budget, limit):
+    with Host(budget, cache_dir=None, shared_threads=False, wait=0) as host:
+        host.add("waves", graphs.serialized(WAVES), settings=omni.Settings(memory_limit=limit))
+        host["waves"].infer(x=floats(64))
+        assert host.stats().in_use > 150 * MIB
+        host["waves"].infer(x=floats(1))
+        assert host.stats().in_use < 100 * MIB
+        with pytest.raises(MemoryBudgetError):
+            host["waves"].infer(x=floats(64))
+
+
 def test_settings_by_a_presets_name(paths):
     with Host("1 GiB", settings="baseline", cache_dir=None, shared_threads=False) as host:
         host.add("two", paths["two"])
