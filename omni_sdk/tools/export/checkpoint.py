@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from omni_sdk.tools.export.config import Config
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PATTERN = "*.safetensors"
 PREFIX = "code2wav."
 LANDMARK = "code_embedding.weight"
 """A tensor of every Code2Wav, by which its prefix is known."""
@@ -84,7 +85,8 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, local_fi
     Parameters
     ----------
     source : str or pathlib.Path
-        A folder with `config.json` and `*.safetensors`, or a hub id such as `Qwen/Qwen3-Omni-30B-A3B-Instruct`.
+        A folder with `config.json` and `*.safetensors`, with or without an index, or a hub id such as
+        `Qwen/Qwen3-Omni-30B-A3B-Instruct`.
     revision : str, optional
         Branch, tag or commit on the hub.
     local_files_only : bool, default False
@@ -100,8 +102,10 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, local_fi
         Where there is no such checkpoint, it holds no Code2Wav, a shard is missing, or a file is damaged.
     """
     name = str(source)
+    files: list[Path] = []
     if Path(source).is_dir():
         find: Find = _in_folder(Path(source))
+        files = sorted(Path(source).glob(PATTERN))
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(source).exists():
         find = hub.files(name, revision=revision, local_files_only=local_files_only)
     else:
@@ -110,7 +114,7 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, local_fi
     if config_path is None:
         raise ModelError(f"Expected {CONFIG}, got none - at {name}", hint="give the folder that holds config.json")
     config = Config.from_checkpoint(_json_object(config_path))
-    return Checkpoint(name, config, _tensors(find, name))
+    return Checkpoint(name, config, _tensors(find, files, name))
 
 
 def _in_folder(folder: Path) -> Find:
@@ -121,15 +125,11 @@ def _in_folder(folder: Path) -> Find:
     return find
 
 
-def _tensors(find: Find, source: str) -> dict[str, tuple[Path, safetensors.Entry]]:
+def _tensors(find: Find, files: Sequence[Path], source: str) -> dict[str, tuple[Path, safetensors.Entry]]:
     index = find(INDEX)
     if index is None:
         single = find(SINGLE)
-        if single is None:
-            raise ModelError(f"Expected {INDEX} or {SINGLE}, got neither - at {source}")
-        entries = safetensors.entries(single)
-        prefix = _prefix(entries, source)
-        return {name[len(prefix) :]: (single, entry) for name, entry in entries.items() if name.startswith(prefix)}
+        return _unindexed([single] if single is not None else files, source)
     shards = _weight_map(index)
     prefix = _prefix(shards, source)
     wanted = {name: shard for name, shard in shards.items() if name.startswith(prefix)}
@@ -145,6 +145,24 @@ def _tensors(find: Find, source: str) -> dict[str, tuple[Path, safetensors.Entry
                 raise ModelError(f"Expected {name!r} as {INDEX} says, got no such tensor - at {path}")
             found[name[len(prefix) :]] = (path, entries[name])
     return found
+
+
+def _unindexed(files: Sequence[Path], source: str) -> dict[str, tuple[Path, safetensors.Entry]]:
+    """Tensors of files that no index lists, found by their headers."""
+    if not files:
+        raise ModelError(f"Expected {INDEX}, {SINGLE} or other {PATTERN}, got none of them - at {source}")
+    places: dict[str, tuple[Path, safetensors.Entry]] = {}
+    for path in files:
+        for name, entry in safetensors.entries(path).items():
+            if name in places:
+                raise ModelError(
+                    f"Expected each tensor in one file, got {name!r} in {places[name][0].name} and {path.name}"
+                    f" - at {source}",
+                    hint=f"add {INDEX}, or remove the files that do not belong to the checkpoint",
+                )
+            places[name] = (path, entry)
+    prefix = _prefix(places, source)
+    return {name[len(prefix) :]: place for name, place in places.items() if name.startswith(prefix)}
 
 
 def _prefix(names: Mapping[str, object], source: str) -> str:

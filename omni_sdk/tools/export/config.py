@@ -19,6 +19,12 @@ KERNEL = 7
 
 ACTIVATIONS = ("silu", "swish", "gelu", "relu")
 
+LAYER_TYPE = "sliding_attention"
+"""Of all layers; the public implementation knows no other, and refuses a window that is null."""
+
+MAY_BE_NULL = ("head_dim",)
+"""Options of which null says that they follow from others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -107,9 +113,11 @@ class Config:
         values = {
             name: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
             for name, value in section.items()
-            if name in known and value is not None
+            if name in known and (value is not None or name not in MAY_BE_NULL)
         }
-        return cls(**{**values, **_rotary(section)})  # type: ignore[arg-type]
+        config = cls(**{**values, **_rotary(section)})  # type: ignore[arg-type]
+        _check_layers(section, config.num_hidden_layers)
+        return config
 
     @property
     def hop(self) -> int:
@@ -152,6 +160,13 @@ class Config:
     def block_channels(self, block: int) -> int:
         """Channels that go into a decoder block; `block` counts from 0, and one behind the last gives the output's."""
         return self.decoder_dim >> block
+
+
+def _check_layers(section: Mapping[str, object], count: int) -> None:
+    """Refuse layers of another kind than those that are built."""
+    types = section.get("layer_types", [LAYER_TYPE] * count)
+    if types != [LAYER_TYPE] * count:
+        raise ModelError(f"Expected {count} times {LAYER_TYPE!r}, got {types!r:.80} - at layer_types of {SECTION}")
 
 
 def _rotary(section: Mapping[str, object]) -> dict[str, object]:

@@ -70,6 +70,23 @@ def test_shards_and_bare_names_hold_the_same_tensors(tiny: Path, copy: Path, tmp
             np.testing.assert_array_equal(other.read(name), expected.read(name))
 
 
+@pytest.mark.parametrize("count", [1, 3], ids=["one file of another name", "shards"])
+def test_files_without_an_index_are_found_by_their_headers(tiny: Path, copy: Path, count: int) -> None:
+    shard(copy, count)
+    (copy / "model.safetensors.index.json").unlink()
+    expected, other = open_checkpoint(tiny), open_checkpoint(copy)
+    assert other.nbytes == expected.nbytes
+    for name in ("code_embedding.weight", "decoder.3.alpha"):
+        np.testing.assert_array_equal(other.read(name), expected.read(name))
+
+
+def test_a_tensor_that_stands_in_two_files_is_named(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "a.safetensors")
+    shutil.copy(copy / "a.safetensors", copy / "b.safetensors")
+    with pytest.raises(ModelError, match=r"Expected each tensor in one file, got '.*' in a[.]safetensors and b[.]"):
+        open_checkpoint(copy)
+
+
 def test_names_a_missing_shard_and_how_many_tensors_it_takes_along(copy: Path) -> None:
     weight_map = shard(copy, 2)
     lost = "model-00002-of-00002.safetensors"
@@ -114,7 +131,7 @@ def test_names_a_missing_tensor(tiny: Path) -> None:
         ("config.json", "{", "Expected JSON"),
         ("config.json", "[]", "Expected a JSON object, got list"),
         ("config.json", "[" * 100_000, "Expected JSON"),
-        ("model.safetensors", None, "Expected model.safetensors.index.json or model.safetensors, got neither"),
+        ("model.safetensors", None, "Expected model.safetensors.index.json, model.safetensors or other .*, got none"),
         ("model.safetensors.index.json", "{}", "Expected a weight_map, got NoneType"),
     ],
 )

@@ -55,11 +55,22 @@ def test_reads_a_code2wav_alone_and_old_and_new_rotary_options() -> None:
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "'default', got 'yarn'"),
         ({"rope_parameters": {"rope_theta": None}}, "at rope_theta"),
         ({"rope_parameters": [1]}, "at rope_parameters"),
+        ({"sliding_window": None}, "whole number above 0, got None - at sliding_window"),
+        ({"hidden_act": None}, "one of silu, swish, gelu, relu, got None - at hidden_act"),
+        ({"upsample_rates": None}, "got None - at upsample_rates"),
+        ({"num_hidden_layers": 2, "layer_types": ["sliding_attention"]}, "2 times 'sliding_attention'.*layer_types"),
+        ({"num_hidden_layers": 1, "layer_types": ["full_attention"]}, "got .'full_attention'. - at layer_types"),
+        ({"layer_types": None}, "got None - at layer_types"),
     ],
 )
 def test_refuses_values_that_cannot_be_built(values: dict[str, object], says: str) -> None:
     with pytest.raises(ModelError, match=says):
         Config.from_checkpoint({"code2wav_config": values})
+
+
+def test_layers_that_are_as_they_are_built_may_be_said() -> None:
+    values = {"num_hidden_layers": 2, "layer_types": ["sliding_attention"] * 2}
+    assert Config.from_checkpoint({"code2wav_config": values}) == Config(num_hidden_layers=2)
 
 
 def test_names_the_model_type_of_another_model() -> None:
