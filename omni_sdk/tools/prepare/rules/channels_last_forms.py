@@ -171,7 +171,7 @@ def _slice(hand: Hand, node: ir.Node) -> list[ir.Value] | None:
     axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
     if source is None or axes is None:
         return None
-    moved = np.array([AXES[int(axis)] for axis in axes], np.int64)
+    moved = np.array([AXES[int(axis)] for axis in axes], axes.dtype)  # bounds and axes are of one type
     return [hand.op("Slice", source, *node.inputs[1:3], moved, *node.inputs[4:], like=node)]
 
 

@@ -43,8 +43,11 @@ class RMSNorm(Rule[Normalization]):
                 continue
             if self._axes(mean, data) != [-1]:
                 raise Refused(f"{label(root)} normalizes over other axes than the last.")
-            if data.dtype not in (ir.DataType.FLOAT, None) or len(scale.shape or ()) != 1:
-                raise Refused(f"{label(root)} is not in float32, or its scale is not one number a channel.")
+            if data.dtype not in (ir.DataType.FLOAT, None):
+                raise Refused(f"{label(root)} is in {data.dtype}; this rule knows float32.")
+            # A scale of another length would broadcast, and make the signal itself longer.
+            if scale.shape is None or tuple(scale.shape) != (self.symbols.dimension(data, -1),):
+                raise Refused(f"{label(root)} has a scale that is not known to be one number a channel.")
             return Normalization(data, scale, epsilon)
         return None
 

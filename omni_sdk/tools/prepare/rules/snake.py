@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from omni_sdk.tools.prepare.rules.base import Refused, Rule, constant, label, made_by
 from omni_sdk.tools.prepare.rules.products import product_of
 
+RANK = 3
+"""Of the signals that the operator takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:
@@ -68,7 +71,7 @@ class Snake(Rule[Activation]):
         if data.dtype not in (ir.DataType.FLOAT, None):
             raise Refused(f"{label(root)} is Snake in {data.dtype}; the operator computes in float32.")
         shape = self.symbols.shape(data)
-        if shape is None or len(shape) != 3:
+        if shape is None or len(shape) != RANK:
             raise Refused(f"{label(root)} is Snake over a tensor whose rank is not known to be 3.")
         for channels_last in (False, True):
             channels = self.symbols.dimension(data, 2 if channels_last else 1)
@@ -107,9 +110,14 @@ def is_number(value: ir.Value | None, number: float) -> bool:
 
 
 def per_channel(array: NDArray[np.float64], channels: int, channels_last: bool) -> NDArray[np.float32] | None:
-    """A parameter as [channels], or None where it is not one number a channel of a rank-3 tensor."""
+    """A parameter as [channels], or None where it is not one number a channel of a rank-3 tensor.
+
+    One of higher rank, even of a single element, would make the result one of that rank.
+    """
+    if array.ndim > RANK:
+        return None
     expected = (1, 1, channels) if channels_last else (1, channels, 1)
-    full = array.reshape((1,) * (3 - array.ndim) + array.shape) if array.ndim <= 3 else array
+    full = array.reshape((1,) * (RANK - array.ndim) + array.shape)
     if full.shape != expected and full.size != 1:
         return None
     return np.broadcast_to(full, expected).reshape(channels).astype(np.float32)

@@ -47,10 +47,14 @@ class Group:
 
 
 def groups_of(model: ir.Model) -> list[Group]:
-    """Groups of the `Conv1d` layers of the main graph, in its order."""
+    """Groups of the direct `Conv1d` layers of the main graph, in its order.
+
+    A model that was prepared before has layers in tiles. They keep them: the weights that they were packed from are
+    gone, and undoing the transforms would cost accuracy.
+    """
     found: dict[tuple[int, int, int, int], list[str]] = defaultdict(list)
     for node in model.graph:
-        if is_conv1d(node):
+        if is_conv1d(node) and number(node, "tile") == 1:
             outputs, inputs, kernel = weight_shape(node)
             found[outputs, inputs, kernel, number(node, "dilation")].append(str(node.name))
     return [Group(*shape, tuple(layers)) for shape, layers in found.items()]

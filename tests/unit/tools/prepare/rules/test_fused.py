@@ -80,6 +80,16 @@ def test_root_mean_square_norm(rewrite, form, axis):
     rewriting.assert_equal({"x": noise(2, 5, 6, seed=1)})
 
 
+@pytest.mark.parametrize(("width", "scales"), [("1", 6), ("6", 1), ("C", 6)])
+def test_a_norm_whose_scale_broadcasts_is_refused(rewrite, width, scales):
+    # ONNX Runtime 1.32 fuses the form with a division by itself, and then fails to run it where the scale is longer.
+    text = NORM_HEAD.format(axis=-1, squared="x") + NORMS["reciprocal"] + "}"
+    rewriting = rewrite(text.replace("float[N, T, 6] x", f"float[N, T, {width}] x"), *FOLD, "rms-norm", w=noise(scales))
+    assert rewriting.ops["SimplifiedLayerNormalization"] == 0
+    assert "one number a channel" in rewriting.reasons("rms-norm")[0]
+    rewriting.assert_equal({"x": noise(2, 5, int(width) if width.isdigit() else 6, seed=1)})
+
+
 def test_norm_over_time_is_refused(rewrite):
     rewriting = rewrite(NORM_HEAD.format(axis=1, squared="x") + NORMS["division"] + "}", *FOLD, "rms-norm", w=noise(6))
     assert rewriting.ops["SimplifiedLayerNormalization"] == 0

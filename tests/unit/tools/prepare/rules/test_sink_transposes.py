@@ -24,6 +24,8 @@ BODIES = {
     "per channel of rank 2": "c = Constant <value = float[4, 1] {1.0, 2.0, 3.0, 4.0}> () b = Mul(a, c)",
     "slice": """s = Constant <value = int64[1] {1}> () e = Constant <value = int64[1] {-1}> ()
         i = Constant <value = int64[1] {2}> () b = Slice(a, s, e, i)""",
+    "slice by int32": """s = Constant <value = int32[1] {1}> () e = Constant <value = int32[1] {-1}> ()
+        i = Constant <value = int32[1] {2}> () b = Slice(a, s, e, i)""",
     "concat in time": "c = Neg(a) b = Concat <axis = 2> (a, c)",
     "concat of channels": "c = Neg(a) b = Concat <axis = -2> (a, c)",
     "pad": "p = Constant <value = int64[6] {0, 1, 2, 0, 0, 3}> () b = Pad(a, p)",

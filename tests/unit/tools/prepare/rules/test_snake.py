@@ -65,6 +65,12 @@ REFUSED = {
         {"a": noise(1, 4, 1, 1)},
         "rank is not known to be 3",
     ),
+    "a number of rank 4": (
+        "agraph (float[N, 4, T] x, float[1, 1, 1, 1] a) => (float[1, N, 4, T] y) "
+        "{ u = Mul(a, x) s = Sin(u) p = Mul(s, s) y = Add(x, p) }",
+        {"a": noise(1, 1, 1, 1)},
+        "one number a channel",
+    ),
     "half precision": (
         "agraph (float16[N, 4, T] x, float16[1, 4, 1] a) => (float16[N, 4, T] y) "
         "{ u = Mul(a, x) s = Sin(u) p = Mul(s, s) y = Add(x, p) }",

@@ -68,6 +68,16 @@ def test_the_fastest_tile_is_taken_and_its_weights_alone_are_kept(model, tmp_pat
     assert "| 16x4x7 | 1 | 6 |" in markdown(report)
 
 
+def test_a_bundle_that_was_prepared_before_keeps_its_tiles(model, tmp_path, paces):
+    prepared(model, tmp_path / "once", step_frames=(16, 4))
+    report = prepared(tmp_path / "once", tmp_path / "twice", step_frames=(16, 4))
+    once, twice = (Bundle.open(tmp_path / name).graph_path for name in ("once", "twice"))
+    assert sorted(tiles_in(twice).values()) == sorted(tiles_in(once).values()) == [1, 6, 6]
+    assert [each.group.split("x")[2] for each in report.tiling.groups] == ["2"], "the direct one alone"
+    feeds = {"mel": noise(1, 4, 30, seed=7)}
+    np.testing.assert_array_equal(*(run(open_session(graph), feeds)["waveform"] for graph in (once, twice)))
+
+
 def test_a_tile_that_is_slower_at_one_size_may_be_faster_over_all(model, tmp_path, paces, monkeypatch):
     monkeypatch.setattr(
         choice,
