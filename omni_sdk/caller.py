@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
 
 from omni_sdk import feeds as feeding
+from omni_sdk import shapes as shaping
+from omni_sdk import warmup as warming
 from omni_sdk.binding import Interrupt, RunFailed
 from omni_sdk.budget import RunBudget
 from omni_sdk.cache import ResultCache
+from omni_sdk.chunked import Chunked
 from omni_sdk.errors import InputError, InternalError
 from omni_sdk.learned import ShapeSet
 from omni_sdk.runner import Runner
 from omni_sdk.specs import TensorSpec
 from omni_sdk.stats import WINDOW
+from omni_sdk.stream import Stream
+from omni_sdk.warmup import ShapeWarmup
 
 
 class Caller:
@@ -109,15 +115,25 @@ class Caller:
             )
         return None if asked is not None and not asked else self._results
 
-    def infer_whole(self, feeds: dict[str, Any]) -> dict[str, Any]:
-        """One run, where `Model.infer` would cut the input into chunks."""
-        return self.infer(feeds, None, False, None, None)
+    def warm_up(self, shapes: Mapping[str, Sequence[int]], least: int, most: int) -> ShapeWarmup:
+        """The passes of a warm-up at one set of shapes, within these bounds."""
+        zeros = shaping.zeros(shapes, self._runner.inputs)
+        ready, _ = feeding.checked(zeros, self._runner.inputs, self._runner.pool)
+        return warming.warm(ready, self._warmed, least, most)
 
-    def warmup_pass(self, feeds: dict[str, Any]) -> float:
-        """Seconds of one run, on checked feeds, that counts as none of the caller's."""
-        started = time.perf_counter()
-        self._warmed(feeds)
-        return time.perf_counter() - started
+    def warm_up_in(
+        self,
+        chunked: Chunked,
+        open_stream: Callable[..., Stream],
+        shapes: Mapping[str, Sequence[int]],
+        least: int,
+        most: int,
+    ) -> ShapeWarmup:
+        """As `warm_up`, in pieces, by streams whose runs count as none of the caller's."""
+        zeros = shaping.zeros(shapes, self._runner.inputs)
+        report = warming.warm(zeros, lambda feeds: chunked.infer(feeds, open_stream, None), least, most)
+        self.warmed |= chunked.pieces(zeros, self._runner.learned)
+        return report
 
     def warm(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Results of one run that counts as none of the caller's."""

@@ -7,7 +7,6 @@ every chunk, where `Settings.chunk_context` says how much it needs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -138,12 +137,6 @@ class Chunked:
             states = stream.snapshot()
         joined = {name: self._joined(name, parts) for name, parts in pieces.items()}
         return {**joined, **{source: states[name] for name, source in self._pairs.items()}}
-
-    def warmup_pass(self, open_stream: Callable[..., Stream], feeds: Mapping[str, Any]) -> float:
-        """Seconds of one run."""
-        started = time.perf_counter()
-        self.infer(feeds, open_stream, None)
-        return time.perf_counter() - started
 
     def pieces(self, feeds: Mapping[str, np.ndarray], ran: Iterable[ShapeSet]) -> set[ShapeSet]:
         """Those of the shapes that `ran` which an input like these feeds is run at, whatever the states."""

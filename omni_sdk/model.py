@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_sdk import agreement, compiled, forking, mapped, memory, profiles, providers, streams
+from omni_sdk import agreement, compiled, forking, mapped, memory, profiles, streams
 from omni_sdk import feeds as feeding
 from omni_sdk import session as sessions
 from omni_sdk import shapes as shaping
@@ -24,11 +24,12 @@ from omni_sdk.binding import Interrupt, RunFailed
 from omni_sdk.budget import MemoryUse, RunBudget
 from omni_sdk.caller import Caller, keys_early
 from omni_sdk.errors import ClosedError, ModelError
-from omni_sdk.explain import Explanation, effects
-from omni_sdk.parts import parts_of
+from omni_sdk.explain import Explanation
+from omni_sdk.parts import parts_of, recipe_of, told_of_shapes
+from omni_sdk.reports import explanation_of, stats_of
 from omni_sdk.settings import Settings
 from omni_sdk.states import with_first_states
-from omni_sdk.stats import Latency, Stats
+from omni_sdk.stats import Stats
 from omni_sdk.stream import Stream
 from omni_sdk.warmup import WarmupReport
 from omni_sdk.window import Window
@@ -89,7 +90,7 @@ class Model:
         self.settings = settings
         self.inputs, self.outputs = sessions.specs(session)
         self._name = str(opened)
-        self._recipe = None if opened.data is not None else (_absolute(source), settings, _absolute(cache_dir))
+        self._recipe = recipe_of(opened, source, settings, cache_dir)
         self._state = opened.bundle.manifest.state if opened.bundle is not None else {}
         if opened.bundle is not None:
             agreement.check(opened.bundle, self.inputs, self.outputs)
@@ -213,6 +214,11 @@ class Model:
             feeds = with_first_states(feeds, self._state, self.inputs, self.outputs)
             return self._caller.infer(feeds, wanted, cache, interrupt, missed)
 
+    def _infer_whole(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        """One run, where `infer` would cut the input into chunks."""
+        self._check_open()
+        return self._caller.infer(feeds, None, False, None, None)
+
     def warmup(
         self, shapes: Shapes | Sequence[Shapes] | None = None, *, passes: int | tuple[int, int] | None = None
     ) -> WarmupReport:
@@ -239,32 +245,23 @@ class Model:
         least, most = warming.bounds(asked, memory_pattern=self.settings.enable_mem_pattern)
         sets = [shaping.completed(one, self._state, self.inputs, self.outputs) for one in shaping.sets(shapes)]
         self._build_for(sets)
-        report = []
-        for one in sets:
-            zeros = shaping.zeros(one, self.inputs)
-            if self._chunked is not None:
-                run = functools.partial(self._chunked.warmup_pass, functools.partial(self._open_stream, warms=True))
-                report.append(warming.warm(zeros, run, least, most))
-                self._caller.warmed |= self._chunked.pieces(zeros, self._runner.learned)
-            else:
-                feeds, _ = feeding.checked(zeros, self.inputs, self._runner.pool)
-                report.append(warming.warm(feeds, self._caller.warmup_pass, least, most))
-        return WarmupReport(tuple(report))
+        if self._chunked is None:
+            return WarmupReport(tuple(self._caller.warm_up(one, least, most) for one in sets))
+        opened = functools.partial(self._open_stream, warms=True)
+        return WarmupReport(tuple(self._caller.warm_up_in(self._chunked, opened, one, least, most) for one in sets))
 
     def _build_for(self, sets: Sequence[Shapes]) -> None:
         """TensorRT builds engines for the shapes that it is told of. It is told of those warmed first, before any run.
 
         Later ones, and those of models from bytes, make it build anew when they come.
         """
-        moving = [spec for spec in self.inputs if not all(isinstance(size, int) for size in spec.shape)]
-        if self._recipe is None or self._runner.runs or any(spec.name not in one for spec in moving for one in sets):
-            return
-        told = providers.profiled(self.settings.providers, [{s.name: one[s.name] for s in moving} for one in sets])
-        if told is not None:
-            origin, settings, cache_dir = self._recipe
-            self.settings = settings.replace(providers=told)
-            _, session, self._compiled = compiled.load(origin, self.settings, cache_dir)
-            self._runner.replace(session)
+        if self._recipe is not None and not self._runner.runs:
+            told = told_of_shapes(self.settings.providers, self.inputs, sets)
+            if told is not None:
+                origin, settings, cache_dir = self._recipe
+                self.settings = settings.replace(providers=told)
+                _, session, self._compiled = compiled.load(origin, self.settings, cache_dir)
+                self._runner.replace(session)
 
     def _held_bytes(self) -> dict[str, int]:
         """What the model holds apart from its arena; weights that are mapped count in full, read so far or not."""
@@ -345,7 +342,7 @@ class Model:
         warms: bool = False,
     ) -> Stream:
         """`stream`, or one whose runs warm the model and count as none of the caller's."""
-        run = self.infer if self._chunked is None else self._caller.infer_whole
+        run = self.infer if self._chunked is None else self._infer_whole
         record = self._caller.latencies.append
         if warms:
             run, record = self._caller.warm, _ignored
@@ -353,18 +350,7 @@ class Model:
 
     def stats(self) -> Stats:
         """What the model has done so far."""
-        runner, pool = self._runner, self._runner.pool.stats()
-        return Stats(
-            runs=runner.runs,
-            cache_hits=self._results.hits if self._results is not None else 0,
-            cache_misses=self._results.misses if self._results is not None else 0,
-            latency=Latency.of(self._caller.latencies.copy()),
-            bytes_copied_in=runner.copied_in,
-            bytes_copied_out=runner.copied_out,
-            bytes_in_use=pool["in_use_bytes"],
-            bytes_idle=pool["idle_bytes"],
-            bytes_peak=pool["peak_bytes"],
-        )
+        return stats_of(self._runner, self._results, self._caller)
 
     def share_budget(self, runs: RunBudget, name: str) -> None:
         """Runs count towards a budget that several models share, under this name there."""
@@ -380,22 +366,8 @@ class Model:
     def explain(self) -> Explanation:
         """Every setting as asked and as in effect, where nodes run, what was copied, which shapes were never warmed."""
         self._check_open()
-        session = self._runner.opened()
-        overrides = dict(self._overrides)
-        if self._runner.data_dependent:
-            overrides["io_binding"] = (False, "an output's shape depends on the data")
-        cold = [shapes for shapes in self._runner.learned if shapes not in self._caller.warmed]
-        names = [spec.name for spec in self.inputs]
-        placement = sessions.node_placement(session)
-        return Explanation(
-            model=repr(self),
-            settings=effects(self.settings, overrides, session.get_providers(), placement),
-            placement=placement,
-            bytes_copied_in=self._runner.copied_in,
-            bytes_copied_out=self._runner.copied_out,
-            not_warmed=tuple(dict(zip(names, shapes, strict=True)) for shapes in cold),
-            compile_cache=str(self._compiled),
-        )
+        parts = self._overrides, self._runner, self._caller, self._compiled
+        return explanation_of(repr(self), self.settings, *parts)
 
     def close(self) -> None:
         """Frees the session and idle buffers. Runs under way finish; results stay valid. Closing twice is fine."""
@@ -434,21 +406,13 @@ class Model:
                 "Expected a model that was loaded from a path, got one from bytes - at pickling a Model",
                 hint="save it to a file first: a pickled model keeps its path and settings, not its memory",
             )
-        return _load_again, self._recipe
+        source, settings, cache_dir = self._recipe
+        return functools.partial(Model, source, settings, cache_dir=cache_dir), ()
 
     def __repr__(self) -> str:
         state = f", {self._closed}" if self._closed else ""
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
         return f"<Model {self._name}: ({inputs}) -> ({outputs}){state}>"
-
-
-def _load_again(source: str, settings: Settings, cache_dir: Any) -> Model:
-    return load(source, settings, cache_dir=cache_dir)
-
-
-def _absolute(path: Any) -> Any:
-    """A path that holds wherever it is read again; None and `...` as they are."""
-    return os.path.abspath(path) if isinstance(path, (str, os.PathLike)) else path  # noqa: PTH100 - of any path-like
 
 
 def _ignored(seconds: float) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from omni_sdk import providers
 from omni_sdk.cache import ResultCache
 from omni_sdk.chunked import Chunked
 from omni_sdk.errors import StreamError
@@ -76,6 +79,26 @@ def passed_through(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
     """An output that is an input itself, under its name: ONNX Runtime writes nothing to where it would be bound."""
     taken = {spec.name for spec in inputs}
     return next((spec.name for spec in outputs if spec.name in taken), None)
+
+
+def recipe_of(source: Source, origin: Any, settings: Settings, cache_dir: Any) -> tuple[Any, Settings, Any] | None:
+    """What makes a model again in another process or folder; None for one from bytes."""
+    if source.data is not None:
+        return None
+    place = os.path.abspath(cache_dir) if isinstance(cache_dir, (str, os.PathLike)) else cache_dir  # noqa: PTH100
+    return os.path.abspath(origin), settings, place  # noqa: PTH100 - `Path.absolute` leaves `..` in
+
+
+def told_of_shapes(
+    asked: Sequence[str | tuple[str, Mapping[str, str]]],
+    inputs: Sequence[TensorSpec],
+    sets: Sequence[Mapping[str, Sequence[int]]],
+) -> Any:
+    """Providers with the options that tell them of the shapes to come; None where none wants to know."""
+    moving = [spec for spec in inputs if spec.symbols]
+    if any(spec.name not in one for spec in moving for one in sets):
+        return None
+    return providers.profiled(asked, [{spec.name: one[spec.name] for spec in moving} for one in sets])
 
 
 def _chunked(

@@ -8,6 +8,7 @@ keeps passes apart, a warm-up ends when more of them bring nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ def bounds(passes: int | tuple[int, int], *, memory_pattern: bool) -> tuple[int,
 
 
 def warm(
-    feeds: Mapping[str, np.ndarray], run: Callable[[dict[str, np.ndarray]], float], least: int, most: int
+    feeds: Mapping[str, np.ndarray], run: Callable[[dict[str, np.ndarray]], object], least: int, most: int
 ) -> ShapeWarmup:
     """Run the passes at one set of shapes.
 
@@ -103,11 +104,17 @@ def warm(
     ----------
     feeds : mapping of str to ndarray
     run : callable
-        One pass on them; returns its seconds.
+        One pass on them.
     least, most : int
         Bounds, as `settle` takes them.
     """
-    seconds, reason = settle(lambda: run(dict(feeds)), least, most)
+
+    def timed() -> float:
+        started = time.perf_counter()
+        run(dict(feeds))
+        return time.perf_counter() - started
+
+    seconds, reason = settle(timed, least, most)
     return ShapeWarmup({name: array.shape for name, array in feeds.items()}, seconds, reason)
 
 

@@ -27,7 +27,7 @@ ROOMS = [
     "profiles",
     "binding", "awaiting", "forking", "learned", "runner", "cache", "states", "shapes", "agreement",
     "stream", "device_stream", "window", "streams", "chunked", "warmup", "explain", "caller", "parts",
-    "model", "turns", "places", "hosted", "host", "__init__", "smoke",
+    "reports", "model", "turns", "places", "hosted", "host", "__init__", "smoke",
 ]  # fmt: skip
 TOUCH_ORT = {"process_pools", "session", "binding", "settings", "smoke"}
 LIBRARIES = {"numpy", "xxhash", "psutil", "platformdirs", "onnxruntime", "tomli"}
