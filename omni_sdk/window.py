@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from omni_sdk import feeds as feeding
-from omni_sdk.errors import StreamError
+from omni_sdk.errors import InputError, StreamError
 from omni_sdk.specs import TensorSpec
 from omni_sdk.stream import Results, Stream, check_constants
 
@@ -159,7 +159,7 @@ class WindowStream(Stream):
         tolerance : float
             Relative to the largest sample.
         """
-        whole = np.asarray(feeds[self._spec.name])
+        whole = self._checked(feeds[self._spec.name])
         chunk = frames or self.window.hop or max(1, self.window.left)
         length = whole.shape[self.window.input_axis]
         kept, self._frames, counters = self._frames, None, (self._seen, self._done, self._waiting)
@@ -179,7 +179,10 @@ class WindowStream(Stream):
     def _step(self, feeds: dict[str, Any]) -> Results:
         if feeds.keys() != {self._spec.name}:
             raise StreamError(f"Expected the input {self._spec.name!r}, got {', '.join(feeds)} - at Stream.step")
-        new = feeding.as_array(feeds[self._spec.name], self._spec)
+        new, held = self._checked(feeds[self._spec.name]), self._frames
+        if held is not None and held[self._at(held, 0)].shape != new[self._at(new, 0)].shape:
+            at = f"input {self._spec.name!r}"
+            raise InputError(f"Expected frames to follow those of shape {held.shape}, got {new.shape} - at {at}")
         axis, window = self.window.input_axis, self.window
         before = (self._frames, self._seen, self._done, self._waiting)
         frames = new if self._frames is None else np.concatenate([self._frames, new], axis=axis)
@@ -198,6 +201,14 @@ class WindowStream(Stream):
         except BaseException:  # unharmed: the step can be taken again
             self._frames, self._seen, self._done, self._waiting = before
             raise
+
+    def _checked(self, value: Any) -> np.ndarray:
+        """Frames that can be cut. `InputError` when they cannot."""
+        new, axis, where = feeding.as_array(value, self._spec), self.window.input_axis, f"input {self._spec.name!r}"
+        feeding.check_shape(new, self._spec, where)
+        if not -new.ndim <= axis < new.ndim:
+            raise InputError(f"Expected frames along axis {axis}, got shape {new.shape} - at {where}")
+        return new
 
     def _take(self, upto: int, *, seen: int | None = None) -> Results:
         """Output of the frames from `_done` to `upto`, from a run that ends at frame `seen`."""
@@ -249,9 +260,12 @@ class WindowStream(Stream):
         return np.concatenate(arrays, axis=self.window.output_axis) if arrays else np.zeros(0, np.float32)
 
     def _cut(self, array: np.ndarray, start: int, stop: int | None) -> np.ndarray:
+        return array[self._at(array, start, stop)]
+
+    def _at(self, array: np.ndarray, start: int, stop: int | None = 0) -> tuple[slice, ...]:
         index: list[slice] = [slice(None)] * array.ndim
         index[self.window.input_axis] = slice(start, stop)
-        return array[tuple(index)]
+        return tuple(index)
 
 
 def _compare(expected: np.ndarray, got: np.ndarray, axis: int, tolerance: float) -> WindowCheck:

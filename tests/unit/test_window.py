@@ -217,3 +217,35 @@ def test_windows_that_cannot_be(fields, at):
 
 def test_a_check_of_another_length_is_not_equal():
     assert "of 5 samples" in str(WindowCheck(False, 0.0, 5, 3))
+
+
+@pytest.mark.parametrize(
+    "frames", [1.0, np.float32(1), [[1.0, 2.0]], np.ones((2, 2, 4, 4), np.float32), [[[1.0], [1.0, 2.0]]]]
+)
+def test_frames_that_cannot_be_cut(frames):
+    with graphs.load(CAUSAL) as model, model.stream(window=omni.Window(left=3)) as stream:
+        with pytest.raises(omni.InputError, match="input 'x'"):
+            stream.step(x=frames)
+        with pytest.raises(omni.InputError, match="input 'x'"):
+            stream.check({"x": frames})
+        assert stream.step(x=signal(4))["y"].shape == (1, 1, 8)
+
+
+def test_frames_that_cannot_follow_those_before():
+    text = "g (float[B, T] x) => (float[B, T] y) { y = Neg(x) }"
+    with graphs.load(text) as model, model.stream(window=omni.Window(left=1)) as stream:
+        stream.step(x=np.ones((2, 3), np.float32))
+        with pytest.raises(omni.InputError, match=r"shape \(2, 1\), got \(3, 3\)"):
+            stream.step(x=np.ones((3, 3), np.float32))
+        assert stream.check({"x": np.ones((3, 3), np.float32)}).equal
+        assert stream.step(x=np.ones((2, 2), np.float32))["y"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("axis", [1, -2])
+def test_an_axis_that_frames_do_not_have(axis):
+    with (
+        graphs.load(graphs.DOUBLE) as model,
+        model.stream(window=omni.Window(left=1, input_axis=axis)) as stream,
+        pytest.raises(omni.InputError, match=f"along axis {axis}"),
+    ):
+        stream.step(x=np.ones(2, np.float32))
