@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from omni_sdk import feeds as feeding
+from omni_sdk import ranges
 from omni_sdk.binding import Interrupt
 from omni_sdk.bundle import Audio
 from omni_sdk.errors import InputError, StreamError
@@ -159,6 +160,8 @@ class Chunked:
         whole = feeding.as_array(value, self._input)
         if not self._input.fits(whole.shape) or whole.ndim == 0 or whole.shape[self._input_axis] == 0:
             raise InputError(f"Expected {self._input} with one frame or more, got shape {whole.shape} - at infer")
+        if self._input.allowed is not None:  # before the first chunk, and with the position in the whole
+            ranges.check(whole, self._input.name, self._input.allowed)
         return whole
 
     def _chunk(self, whole: np.ndarray, start: int) -> np.ndarray:

@@ -61,7 +61,8 @@ class DeviceStateStream(Stream):
         self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
         steady = [spec for spec in runner.inputs if spec.name in constants]
         self._constants = self._sent(self._checked(constants, steady))
-        self._initial = self._checked(initial, [spec for spec in self._state_specs if spec.name in initial])
+        first = self._checked(initial, [spec for spec in self._state_specs if spec.name in initial])
+        self._initial = {name: array.copy() for name, array in first.items()}
         self._results = [spec for spec in runner.outputs if spec.name not in self._pairs.values()]
         self._states: dict[str, DeviceValue] = {}
 

@@ -19,6 +19,8 @@ _INPUT_MARKS = re.compile(
 _OUTPUT_MARKS = re.compile(
     r"^(?:present|cur|current|next|new|out|output|cache_out|state_out)[._]|[._](?:out|present|next|new|cur|n|o)$|(?<=[a-z])[N]$"
 )
+_WEAK_MARKS = re.compile(r"^(?:in|input)[._]|[._](?:in|i)$")
+_WEAK_MARKS = re.compile(r"^(?:in|input)[._]|[._](?:in|i)$")
 _HINT = "name the pairs: model.stream(state={'input': 'output', ...})"
 
 
@@ -51,12 +53,14 @@ def match_pairs(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> 
     """State pairs found by name and shape; empty when the model has none.
 
     Two names match when they are equal once the marks of a state's two ends are taken off, and one of them bore such a
-    mark.
+    mark. `in` and `out` mark signals as well as states: where they would leave nothing that is new at a step, a single
+    match is none, as of `in.wav` and `out.wav`.
 
     Raises
     ------
     StreamError
-        When an input matches several outputs, or bears a mark of state and matches none.
+        When an input matches several outputs, or bears a mark of state and matches none, or when any of several inputs
+        may be the one that is new at each step.
     """
     pairs: dict[str, str] = {}
     # Names marked at both ends go first: beside `past.x` and `present.x`, an input `x` is what is new.
@@ -74,6 +78,13 @@ def match_pairs(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> 
     if lost:
         raise StreamError(
             f"Expected an output that carries the state {lost[0]!r} on, got {_names(outputs)} - at stream", hint=_HINT
+        )
+    if len(pairs) == len(inputs) and any(_WEAK_MARKS.search(name) for name in pairs):
+        if len(pairs) == 1:
+            return {}
+        raise StreamError(
+            f"Expected an input that is new at each step, got {_names(inputs)}, which all look like states - at stream",
+            hint=_HINT,
         )
     return check_pairs(pairs, inputs, outputs)
 

@@ -156,8 +156,8 @@ class StateStream(Stream):
         self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
         self._fresh_count = len(self._fresh)
         self._ranges = [(spec.name, spec.allowed) for spec in self._fresh if spec.allowed is not None]
-        self._constants = self._checked(constants, [spec for spec in runner.inputs if spec.name in constants])
-        self._initial = self._checked(initial, [spec for spec in self._state_specs if spec.name in initial])
+        self._constants = self._kept(constants, [spec for spec in runner.inputs if spec.name in constants])
+        self._initial = self._kept(initial, [spec for spec in self._state_specs if spec.name in initial])
         self._bound: OrderedDict[ShapeSet, BoundRun] = OrderedDict()
         self._run: BoundRun | None = None
         self._now: _States | None = None
@@ -280,6 +280,16 @@ class StateStream(Stream):
         ready, copied = feeding.checked(feeds, specs, self._runner.pool)
         self._runner.count_copied(copied, 0)
         return ready
+
+    def _kept(self, feeds: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+        """Feeds that stay, whatever becomes of the caller's arrays: copied where they still are these."""
+        ready = self._checked(feeds, specs)
+        return {
+            name: self._copied(array)
+            if self._specs[name].element and np.may_share_memory(array, feeds[name])
+            else array
+            for name, array in ready.items()
+        }
 
     def _copied(self, array: np.ndarray) -> np.ndarray:
         mine = self._runner.pool.array(array.dtype, array.shape)

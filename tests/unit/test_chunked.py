@@ -245,3 +245,19 @@ def test_python_values_become_arrays_here_too(tmp_path):
                 model.infer(codes=wrong)
     with omni.load(tmp_path / "b", cache_dir=None) as model, pytest.raises(InputError, match=r"ragged.*'codes'"):
         model.infer(codes=[[[1.0], [1.0, 2.0]]])
+
+
+def test_a_value_out_of_range_is_named_by_its_place_in_the_whole_before_anything_runs(tmp_path):
+    path = causal(tmp_path / "bundle")
+    graph = onnx.load(path / "model.onnx")
+    codes = graph.graph.input[0]
+    codes.type.tensor_type.elem_type = TensorProto.INT64
+    graph.graph.node.insert(0, helper.make_node("Cast", ["codes"], ["floats"], to=1))
+    graph.graph.node[1].input[1] = "floats"
+    graph.metadata_props.add(key="range.codes", value="0 9")
+    with omni.load(graph.SerializeToString(), Settings(max_chunk=8), cache_dir=None) as model:
+        values = np.zeros((1, 2, 40), np.int64)
+        values[0, 1, 30] = 10
+        with pytest.raises(InputError, match=r"\[0, 1, 30\]"):
+            model.infer(codes=values)
+        assert model.stats().runs == 0
