@@ -61,7 +61,7 @@ class OutputDrift:
     case, name : str
         Which inputs, and which output.
     kind : str
-        `"waveform"`, `"numbers"` or `"discrete"` (integers and truth values).
+        `"waveform"`, `"numbers"` or `"discrete"` (integers, truth values and strings).
     shape : tuple of int
         The candidate's.
     bit_equal : bool
@@ -104,7 +104,7 @@ def compare(
     Parameters
     ----------
     reference, candidate : numpy.ndarray
-        Numbers or truth values; waveforms are [..., samples] and may differ in length.
+        Numbers, truth values or strings; waveforms are [..., samples] and may differ in length.
     case, name : str
         For the report.
     waveform : bool
@@ -123,6 +123,8 @@ def compare(
     drift = OutputDrift(case, name, kind, candidate.shape, equal)
     if reference.shape[:-1] != candidate.shape[:-1] or (kind != WAVEFORM and reference.shape != candidate.shape):
         return _failed(drift, f"shape: {candidate.shape} where the reference has {reference.shape}")
+    if (reference.dtype.kind == "U") != (candidate.dtype.kind == "U"):
+        return _failed(drift, f"type: {candidate.dtype} where the reference has {reference.dtype}")
     if kind == DISCRETE:
         differing = int(np.count_nonzero(reference != candidate))
         return _failed(drift, f"{differing} of {reference.size} values differ") if differing else drift
@@ -173,7 +175,7 @@ def _named(diagnosis: Diagnosis, reference: npt.NDArray[Any], candidate: npt.NDA
         late = "late" if diagnosis.lag > 0 else "early"
         plural = "" if abs(diagnosis.lag) == 1 else "s"
         found.append(f"shift: {abs(diagnosis.lag)} sample{plural} {late}")
-    if diagnosis.gain < 0.0 and diagnosis.explained_snr_db > 0.0:
+    if diagnosis.is_inverted():
         found.append(f"inverted: gain {diagnosis.gain:.4f}")
     elif diagnosis.gain_is_off(limits.gain_error):
         found.append(f"gain: {diagnosis.gain:.4f} ({100 * (diagnosis.gain - 1):+.2f} %)")

@@ -19,6 +19,7 @@ import omni_sdk as omni
 from omni_sdk.errors import ModelError
 from omni_sdk.tools import metrics
 from omni_sdk.tools.evaluate.drift.compare import same_bits
+from omni_sdk.tools.evaluate.values import plain_arrays, read_written, write_arrays
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -90,8 +91,8 @@ def check_determinism(
     settings = settings or omni.Settings()
     counts = sorted({1, 2, os.cpu_count() or 1}) if threads is None else list(threads)
     with omni.load(source, settings, cache_dir=None) as model:
-        first = model.infer(feeds)
-        found = [_repetition(RUNS, first, [model.infer(feeds) for _ in range(repeats)])]
+        first = plain_arrays(model.infer(feeds))
+        found = [_repetition(RUNS, first, [plain_arrays(model.infer(feeds)) for _ in range(repeats)])]
     found.append(_repetition(LOADS, first, [_load_and_run(source, feeds, settings) for _ in range(repeats)]))
     found.append(_repetition(PROCESSES, first, [_run_apart(source, feeds, settings) for _ in range(repeats)]))
     for count in counts:
@@ -110,50 +111,44 @@ def run_child(source: str, settings: str, inputs: str, outputs: str) -> None:
     settings : str
         `Settings.to_dict()` as JSON.
     inputs, outputs : str
-        `.npz` files to read and to write.
+        Files to read and to write, as `write_arrays` makes them.
     """
-    _write(outputs, _load_and_run(source, _read(inputs), omni.Settings.from_dict(json.loads(settings))))
+    write_arrays(outputs, _load_and_run(source, read_written(inputs), omni.Settings.from_dict(json.loads(settings))))
 
 
 def _load_and_run(source: str | Path, feeds: Arrays, settings: omni.Settings) -> dict[str, npt.NDArray[Any]]:
     with omni.load(source, settings, cache_dir=None) as model:
-        return model.infer(feeds)
+        return plain_arrays(model.infer(feeds))
 
 
 def _run_apart(source: str | Path, feeds: Arrays, settings: omni.Settings) -> dict[str, npt.NDArray[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-        _write(inputs, feeds)
+        write_arrays(inputs, feeds)
         command = [sys.executable, "-c", CHILD, str(source), json.dumps(settings.to_dict()), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
             raise ModelError(f"Expected the model to run in a process of its own, got: {last} - at {source}")
-        return _read(outputs)
+        return read_written(outputs)
 
 
-def _write(path: str | Path, arrays: Arrays) -> None:
-    """By position, names first: an array's name may be any string, also one that `savez` takes for its own."""
-    np.savez(path, np.array(list(arrays)), *arrays.values())
-
-
-def _read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path) as content:
-        names = content["arr_0"].tolist()
-        return {name: content[f"arr_{position}"] for position, name in enumerate(names, start=1)}
+def _comparable(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> bool:
+    kinds_fit = one.dtype.kind == two.dtype.kind == "f" and one.shape == two.shape
+    return kinds_fit and bool(np.isfinite(one).all() and np.isfinite(two).all())
 
 
 def _repetition(way: str, first: Arrays, others: Iterable[Arrays]) -> Repetition:
     count, equal, peak, snr = 0, True, 0.0, np.inf
     for other in others:
         count += 1
-        for name, array in first.items():
-            if same_bits(array, other[name]):
+        for name in {**first, **other}:
+            one, two = first.get(name), other.get(name)  # a sequence may come out longer than before
+            if one is not None and two is not None and same_bits(one, two):
                 continue
             equal = False
-            if array.dtype.kind == "f" and array.shape == other[name].shape and np.isfinite(array).all():
-                peak = max(peak, metrics.peak_error(array, other[name]))
-                snr = min(snr, metrics.snr_db(array, other[name]))
+            if one is not None and two is not None and _comparable(one, two):
+                peak, snr = max(peak, metrics.peak_error(one, two)), min(snr, metrics.snr_db(one, two))
             else:
                 peak, snr = np.inf, -np.inf
     return Repetition(way, count, equal, peak, snr)

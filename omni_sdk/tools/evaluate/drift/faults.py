@@ -6,12 +6,14 @@ that a planted error comes out as its own figure and does not drown in one signa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from omni_sdk.tools import metrics
+from omni_sdk.tools.statistics import student_quantile
 
 Array = npt.NDArray[np.float64]
 
@@ -19,8 +21,14 @@ LIKENESS = 0.5
 """Correlation from which on a shifted candidate still counts as the same signal."""
 SHIFT_GAIN_DB = 1.0
 """How much better the candidate has to fit when shifted, for the shift to be real."""
-SIGMAS = 3.0
-"""Standard errors that a gain or an offset has to lie away from none."""
+CONFIDENCE = 0.9973
+"""That a gain or an offset differs from none: three standard errors where samples are many, more where they are few."""
+CLIPPED_SIGMAS = 3.0
+"""How far beyond the candidate's extreme the fit has to go, in the noise's own measure, for a value to be clipped."""
+FITTED = 2
+"""Gain and offset: so many samples are explained by any of them, and tell nothing of their error."""
+LEAST_OVERLAP = 64
+"""Samples that a shifted candidate has to share with the reference: a few resemble each other by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Diagnosis:
     offset : float
         Added constant, in the output's unit.
     gain_error, offset_error : float
-        Standard errors of both fits.
+        Half widths of both fits' confidence intervals; infinite where there are too few samples to have any.
     explained_snr_db : float
         Signal-to-noise ratio once lag, gain and offset are accounted for: what is left is noise.
     clipped : int
@@ -53,11 +61,15 @@ class Diagnosis:
 
     def gain_is_off(self, limit: float) -> bool:
         """The gain differs from 1 by more than `limit` and by more than chance."""
-        return abs(self.gain - 1.0) > max(limit, SIGMAS * self.gain_error)
+        return abs(self.gain - 1.0) > max(limit, self.gain_error)
+
+    def is_inverted(self) -> bool:
+        """The gain is negative, by more than chance, and explains the candidate."""
+        return self.gain < -self.gain_error and self.explained_snr_db > 0.0
 
     def offset_is_off(self, limit: float) -> bool:
         """The offset exceeds `limit`, in the output's unit, and chance."""
-        return abs(self.offset) > max(limit, SIGMAS * self.offset_error)
+        return abs(self.offset) > max(limit, self.offset_error)
 
 
 def diagnose(reference: npt.ArrayLike, candidate: npt.ArrayLike, *, max_lag: int = 0) -> Diagnosis:
@@ -77,24 +89,29 @@ def diagnose(reference: npt.ArrayLike, candidate: npt.ArrayLike, *, max_lag: int
     """
     ref, cand = (np.asarray(a, dtype=np.float64).reshape(-1, np.shape(a)[-1] if np.ndim(a) else 1)
                  for a in (reference, candidate))  # fmt: skip
-    lag = find_lag(ref, cand, min(max_lag, ref.shape[1] - 1, cand.shape[1] - 1)) if max_lag else 0
+    furthest = min(max_lag, min(ref.shape[1], cand.shape[1]) - LEAST_OVERLAP)
+    lag = find_lag(ref, cand, furthest) if furthest > 0 else 0
     ref, cand = overlap(ref, cand, lag)
     deviation, count = ref - ref.mean(), ref.size
     spread = float(np.sum(deviation * deviation))
     gain = float(np.sum(deviation * cand)) / spread if spread > 0.0 else 1.0
     offset = float(cand.mean() - gain * ref.mean())
     fitted = gain * ref + offset
-    noise = float(np.sqrt(np.mean((cand - fitted) ** 2)))
+    # What two fitted figures take up is missing in the residue.
+    freedom = count - FITTED
+    noise = float(np.sqrt(np.sum((cand - fitted) ** 2) / max(freedom, 1)))
+    errors = student_quantile(CONFIDENCE, freedom) if freedom > 0 else math.inf
+    lever = float(ref.mean()) ** 2 / spread if spread > 0.0 else 0.0  # of a reference far from zero on its offset
     low, high = float(cand.min()), float(cand.max())
     beyond = ((cand == high) & (fitted > high)) | ((cand == low) & (fitted < low))
-    margin = 2.0 * noise + 1e-6 * max(abs(low), abs(high))
+    margin = CLIPPED_SIGMAS * noise + 1e-6 * max(abs(low), abs(high))
     beyond &= (fitted > high + margin) | (fitted < low - margin)
     return Diagnosis(
         lag=lag,
         gain=gain,
         offset=offset,
-        gain_error=noise / float(np.sqrt(spread)) if spread > 0.0 else 0.0,
-        offset_error=noise / float(np.sqrt(count)),
+        gain_error=errors * noise / math.sqrt(spread) if spread > 0.0 and freedom > 0 else math.inf,
+        offset_error=errors * noise * math.sqrt(1.0 / count + lever) if freedom > 0 else math.inf,
         explained_snr_db=metrics.snr_db(fitted, cand),
         clipped=int(np.count_nonzero(beyond)),
     )

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from omni_sdk.errors import InputError
 from omni_sdk.tools import metrics
 from omni_sdk.tools.evaluate.drift.compare import WAVEFORM
 from omni_sdk.tools.evaluate.drift.run import DriftReport, Pair
 from omni_sdk.tools.evaluate.extras import require
+from omni_sdk.tools.evaluate.output import check_picture
 
 FLOOR_DB = -80.0
 COLUMNS = 2_000
@@ -21,7 +23,7 @@ REFERENCE_COLOR, CANDIDATE_COLOR, DIFFERENCE_COLOR = "#4a5560", "#0b6fc2", "#c23
 
 
 def draw_drift(report: DriftReport, path: str | Path) -> Path:
-    """Draw the worst case of the first output.
+    """Draw the output that is worst: one that fails before one that passes, a waveform before other numbers.
 
     Parameters
     ----------
@@ -34,9 +36,16 @@ def draw_drift(report: DriftReport, path: str | Path) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    InputError
+        The suffix is another, the file cannot be written, or the models share no output.
     """
-    first = report.pairs[0].drift.name
-    worst = min((pair for pair in report.pairs if pair.drift.name == first), key=lambda pair: pair.drift.snr_db)
+    path = check_picture(path)
+    if not report.pairs:
+        raise InputError(f"Expected an output that both have, got none to draw - at {path}")
+    worst = min(report.pairs, key=_badness)
     figure = require("matplotlib.figure").Figure(figsize=(11, 9), layout="constrained")
     if worst.drift.kind == WAVEFORM and worst.reference.shape[:-1] == worst.candidate.shape[:-1]:
         _draw_waveforms(figure, worst, report.sample_rate)
@@ -45,10 +54,12 @@ def draw_drift(report: DriftReport, path: str | Path) -> Path:
     name = " ".join(filter(None, (worst.drift.case, worst.drift.name)))
     verdict = worst.drift.faults or ("passes",)
     figure.suptitle("\n".join([f"{name}: SNR {worst.drift.snr_db:.1f} dB", *verdict]), fontsize=10)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
+
+
+def _badness(pair: Pair) -> tuple[bool, bool, float]:
+    return (not pair.drift.faults, pair.drift.kind != WAVEFORM, pair.drift.snr_db)
 
 
 def _draw_waveforms(figure: Any, pair: Pair, sample_rate: int) -> None:
@@ -81,7 +92,7 @@ def _draw_waveforms(figure: Any, pair: Pair, sample_rate: int) -> None:
 def _draw_numbers(figure: Any, pair: Pair) -> None:
     axis = figure.subplots()
     ref, cand = pair.reference.ravel(), pair.candidate.ravel()
-    if pair.reference.shape != pair.candidate.shape or ref.dtype.kind not in "biuf":
+    if pair.reference.shape != pair.candidate.shape or not ref.size or ref.dtype.kind not in "biuf":
         axis.text(0.5, 0.5, f"{pair.reference.shape} against {pair.candidate.shape}", ha="center")
         return
     chosen = np.linspace(0, ref.size - 1, min(ref.size, POINTS)).astype(int)

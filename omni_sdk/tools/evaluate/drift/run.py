@@ -17,6 +17,7 @@ from omni_sdk.tools.archives import read_arrays
 from omni_sdk.tools.evaluate.audio import SUFFIXES, read_audio
 from omni_sdk.tools.evaluate.drift.compare import Limits, OutputDrift, compare
 from omni_sdk.tools.evaluate.drift.determinism import Repetition, check_determinism
+from omni_sdk.tools.evaluate.values import plain_arrays
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -148,20 +149,18 @@ def drift(
         raise InputError("Expected at least one case of inputs for the models, got none - at drift, inputs")
     rates = {**dict.fromkeys([*waveforms, *WAVEFORM_NAMES], sample_rate), **_manifest_rates(reference, candidate)}
     ours, theirs = _outputs(reference, inputs, settings), _outputs(candidate, inputs, settings)
-    names, missing = _match(ours, theirs)
-    pairs = [
-        Pair(
-            compare(ours[case][one], theirs[case][other], case=case, name=one, waveform=one in rates, limits=limits),
-            ours[case][one],
-            theirs[case][other],
-        )
-        for case in inputs
-        for one, other in names
-    ]
+    pairs, missing = [], dict[str, None]()
+    for case in inputs:
+        names, alone = _match(ours[case], theirs[case])
+        missing |= dict.fromkeys(alone)
+        for name, other in names:
+            both = ours[case][name], theirs[case][other]
+            found = compare(*both, case=case, name=name, waveform=name in rates, limits=limits)
+            pairs.append(Pair(found, *both))
     first = _with_state(candidate, next(iter(inputs.values())))
     repetitions = check_determinism(candidate, first, settings=settings, repeats=repeats) if repeats else ()
-    rate = next((rates[one] for one, _ in names if one in rates), sample_rate)
-    return DriftReport(str(reference), str(candidate), tuple(pairs), repetitions, missing, limits, rate)
+    rate = next((rates[pair.drift.name] for pair in pairs if pair.drift.name in rates), sample_rate)
+    return DriftReport(str(reference), str(candidate), tuple(pairs), repetitions, tuple(missing), limits, rate)
 
 
 def read_case(path: str | Path, model: str | Path) -> dict[str, npt.NDArray[Any]]:
@@ -210,8 +209,8 @@ def _outputs(
     hidden = set(_state(source).values())
     with omni.load(source, settings, cache_dir=None) as model:
         return {
-            case: {name: array for name, array in model.infer(_with_state(source, feeds, model)).items()
-                   if name not in hidden}
+            case: plain_arrays({name: value for name, value in model.infer(_with_state(source, feeds, model)).items()
+                                if name not in hidden})
             for case, feeds in inputs.items()
         }  # fmt: skip
 
@@ -229,9 +228,9 @@ def _with_state(source: str | Path, feeds: Arrays, model: omni.Model | None = No
     return {**feeds, **blank}
 
 
-def _match(ours: Mapping[str, Arrays], theirs: Mapping[str, Arrays]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+def _match(ours: Arrays, theirs: Arrays) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """Outputs of one name belong together; so do two models' only outputs."""
-    one, other = (list(next(iter(outputs.values()))) for outputs in (ours, theirs))
+    one, other = list(ours), list(theirs)
     if len(one) == len(other) == 1:
         return [(one[0], other[0])], ()
     return [(name, name) for name in one if name in other], tuple(sorted(set(one) ^ set(other)))

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from omni_sdk import bundle
 from omni_sdk.errors import InputError
-from omni_sdk.tools.evaluate.drift import Limits, check_determinism, draw_drift, drift, read_case
+from omni_sdk.tools.evaluate.drift import DriftReport, Limits, check_determinism, compare, draw_drift, drift, read_case
+from omni_sdk.tools.evaluate.drift.picture import _badness
+from omni_sdk.tools.evaluate.drift.run import Pair
 from omni_sdk.tools.evaluate.output import write_json
 
 Array = npt.NDArray[Any]
@@ -145,3 +148,32 @@ def test_figures_that_are_not_finite_become_null(tmp_path: Path) -> None:
     path = write_json(tmp_path / "deep" / "x.json", {"a": np.inf, "b": (float("nan"), 1), 3: {"c": -np.inf}})
     assert json.loads(path.read_text()) == {"a": None, "b": [None, 1], "3": {"c": None}}
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+def odd_model(path: Path) -> Path:
+    """A sequence of unlike tensors and a tensor of strings."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[5] x) => (seq(float[n]) parts, string[5] words) {
+        sizes = Constant<value_ints = [2, 3]>() parts = SplitToSequence<axis = 0>(x, sizes) words = Cast<to = 8>(x)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def test_outputs_that_are_no_tensors_are_compared_part_by_part(tmp_path: Path) -> None:
+    path = odd_model(tmp_path / "odd.onnx")
+    report = drift(path, path, {"": {"x": np.arange(5, dtype="f4")}}, repeats=1)
+    assert report.passed
+    assert {pair.drift.name for pair in report.pairs} == {"parts[]", "parts[0]", "parts[1]", "words"}
+    assert all(again.bit_equal for again in report.repetitions)
+
+
+def test_the_picture_is_of_the_output_that_fails(write_model: WriteModel, tmp_path: Path) -> None:
+    good, bad = np.zeros(3), np.linspace(0, 1, 300)
+    waveform = compare(bad, 1.1 * bad, name="waveform", waveform=True)
+    pairs = (Pair(compare(good, good, name="aside"), good, good), Pair(waveform, bad, 1.1 * bad))
+    report = DriftReport("a", "b", pairs, (), (), Limits(), 24_000)
+    assert "waveform" in draw_drift(report, tmp_path / "d.svg").read_text()
+    assert min(pairs, key=_badness).drift.name == "waveform"
+    with pytest.raises(InputError, match="a picture as"):
+        draw_drift(report, tmp_path / "d.xyz")
