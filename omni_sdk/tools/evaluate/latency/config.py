@@ -18,6 +18,10 @@ else:
 
 WAITS, INTERRUPTS, GOES_ON = "waits", "interrupts", "goes on"
 SPEAKERS = (WAITS, INTERRUPTS, GOES_ON)
+RESERVED = ("voice", "said", "heard")
+"""What reports call voice activity, the speech and the answer."""
+LONGEST_SECONDS = 60.0
+"""Of a silence or a beginning: who waits longer has no conversation."""
 KINDS = ("codes", "call", "model", "stream")
 TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 """What TOML may give for a field of each type; a mapping for any other."""
@@ -147,6 +151,7 @@ def read_pipeline(path: str | Path, *, models: Mapping[str, str] | None = None) 
         raise InputError(f"Expected one [[stage]] or more, got {tables!r} - at {path}")
     voice = _build(VoiceConfig, content.get("voice"), f"at {path}, [voice]")
     stages = [_build(StageConfig, table, f"at {path}, stage {n}") for n, table in enumerate(tables, start=1)]
+    _check_voice(voice, f"at {path}, [voice]")
     for stage in stages:
         _check(stage, f"at {path}, stage {stage.name!r}")
     others = dict(models or {})
@@ -193,12 +198,26 @@ def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
         raise InputError(f"Expected keys among {', '.join(sorted(known))}, got {', '.join(unknown)} - {where}")
 
 
+def _check_voice(voice: VoiceConfig, where: str) -> None:
+    for name in ("min_speech_seconds", "min_silence_seconds", "eager_seconds"):
+        _check_range(getattr(voice, name), 0.0, LONGEST_SECONDS, f"{where}, {name}")
+    _check_range(voice.threshold, 0.0, 1.0, f"{where}, threshold")
+
+
+def _check_range(value: float, least: float, most: float, where: str) -> None:
+    if not least <= value <= most:  # NaN is in no range
+        raise InputError(f"Expected {least:g} to {most:g}, got {value} - {where}")
+
+
 def _check(stage: StageConfig, where: str) -> None:
     if stage.kind not in KINDS:
         raise InputError(f"Expected kind to be one of {', '.join(KINDS)}, got {stage.kind!r} - {where}")
     needed = {"call": "function", "model": "model", "stream": "model"}.get(stage.kind)
     if needed and not getattr(stage, needed):
         raise InputError(f"Expected the key {needed} in a stage of kind {stage.kind}, got none - {where}")
+    if stage.name in RESERVED:
+        raise InputError(f"Expected another name than {', '.join(RESERVED)}, got {stage.name!r} - {where}, name")
+    _check_range(stage.frames_per_second, 0.0, 1e6, f"{where}, frames_per_second")
     for name in ("step_frames", "sample_rate", "frames", "quantizers", "codebook"):
         if getattr(stage, name) < 1:
             raise InputError(f"Expected at least 1, got {getattr(stage, name)} - {where}, {name}")

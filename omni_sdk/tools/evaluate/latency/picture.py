@@ -8,6 +8,7 @@ from typing import Any
 from omni_sdk.tools.evaluate.extras import require
 from omni_sdk.tools.evaluate.latency.record import Turn
 from omni_sdk.tools.evaluate.latency.report import LatencyReport
+from omni_sdk.tools.evaluate.output import check_picture
 
 SPEECH, DETECTION, PLAYBACK, UNDERRUN = "#8a949e", "#e0b040", "#3a9d5d", "#d0342c"
 STAGES = ("#0b6fc2", "#7a4fb5", "#c2570b", "#0b9aa8", "#b5487a")
@@ -33,6 +34,7 @@ def draw_timeline(report: LatencyReport, path: str | Path, *, goal_seconds: floa
     Path
         The file.
     """
+    path = check_picture(path)
     turns = report.recording.turns[:TURNS_AT_MOST]
     names = [stage.name for stage in report.stages[1:]]
     colors = {name: STAGES[position % len(STAGES)] for position, name in enumerate(names)}
@@ -46,8 +48,6 @@ def draw_timeline(report: LatencyReport, path: str | Path, *, goal_seconds: floa
         )
     detail.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, ncols=8, frameon=False)
     figure.suptitle(_headline(report), fontsize=11)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
 
@@ -75,7 +75,8 @@ def _draw_overview(axis: Any, report: LatencyReport, names: list[str], colors: d
             for gap in playback.underruns:
                 _bar(axis, height["heard"], gap.at, gap.at + gap.seconds, UNDERRUN)
     axis.set_yticks(range(len(rows)), rows)
-    axis.set_xlim(0, max(report.recording.seconds, 1e-3))
+    last = max((span.ended for turn in report.recording.turns for span in turn.spans), default=0.0)
+    axis.set_xlim(0, max(report.recording.seconds, last, 1e-3))
     axis.set_xlabel("seconds")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,10 @@ class Span:
     began: float
     ended: float
 
+    def moved(self, seconds: float) -> Span:
+        """The same so many seconds later."""
+        return replace(self, began=self.began + seconds, ended=self.ended + seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -23,6 +27,10 @@ class Chunk:
 
     arrival: float
     samples: int
+
+    def moved(self, seconds: float) -> Chunk:
+        """The same so many seconds later."""
+        return replace(self, arrival=self.arrival + seconds)
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +61,14 @@ class Turn:
     spans: list[Span] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
+
+    def move(self, seconds: float) -> None:
+        """Bring every time onto a clock whose zero was so many seconds earlier."""
+        self.began, self.ended = self.began + seconds, self.ended + seconds
+        self.detected = None if self.detected is None else self.detected + seconds
+        self.cancelled = None if self.cancelled is None else self.cancelled + seconds
+        self.spans = [span.moved(seconds) for span in self.spans]
+        self.chunks = [chunk.moved(seconds) for chunk in self.chunks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from omni_sdk.stats import Latency
 from omni_sdk.tools.evaluate.audio import read_audio
 from omni_sdk.tools.evaluate.latency.config import PipelineConfig
 from omni_sdk.tools.evaluate.latency.pipeline import Pipeline
@@ -20,7 +19,7 @@ from omni_sdk.tools.evaluate.latency.voice import SAMPLE_RATE
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of `count` measurements, in seconds: each a value that was measured, the next one up where it falls between."""
+    """Of `count` measurements, in seconds: nearest ranks as in `omni_sdk.stats`, each a value that was measured."""
 
     p50: float
     p90: float
@@ -31,11 +30,8 @@ class Percentiles:
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Percentiles | None:
         """None where nothing was measured."""
-        values = np.array(list(seconds))
-        if values.size == 0:
-            return None
-        p50, p90, p99 = np.percentile(values, [50, 90, 99], method="higher")
-        return cls(float(p50), float(p90), float(p99), float(values.max()), values.size)
+        values = list(seconds)
+        return cls(**asdict(Latency.of(values)), count=len(values)) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class LatencyReport:
     turns : int
         How often the speaker ended.
     unanswered : int
-        Turns without audio: the speaker began again too soon.
+        Turns without audio: the speaker began again too soon, or the stages gave none.
     interrupted : int
         Answers that the speaker cut short.
     discarded : int
@@ -125,6 +121,22 @@ class LatencyReport:
             "stages": [asdict(stage) for stage in self.stages],
             "each_turn": turns,
         }
+
+    def meets(self, goal_seconds: float | None) -> bool:
+        """The verdict: every turn had its answer, and with a goal, p99 within it and no underrun.
+
+        A turn that the speaker cut off before the goal had passed speaks for nothing.
+        """
+        if self.total is None or any(self._is_missed(turn, goal_seconds) for turn in self.recording.turns):
+            return False
+        return goal_seconds is None or (self.total.p99 <= goal_seconds and not self.underruns)
+
+    def _is_missed(self, turn: Turn, goal_seconds: float | None) -> bool:
+        if self.playback(turn) is not None:
+            return False
+        if turn.cancelled is None:
+            return True
+        return goal_seconds is not None and turn.cancelled - turn.ended > goal_seconds
 
     def playback(self, turn: Turn) -> Playback | None:
         """How a turn's answer would have sounded."""

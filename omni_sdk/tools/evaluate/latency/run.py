@@ -116,7 +116,11 @@ class Run:
                 thread.join()
         if self._failure:
             raise self._failure
-        return spans
+        # As fast as possible, speech is over before it could have been spoken: the run's zero moves to its beginning.
+        earliest = min([0.0, *(turn.began for turn in self.turns)])
+        for turn in self.turns:
+            turn.move(-earliest)
+        return [span.moved(-earliest) for span in spans]
 
     def _spoken(self, samples: Samples, realtime: bool) -> Iterator[Samples]:
         """The recording's windows; and silence in between while the speaker waits for an answer."""
@@ -172,7 +176,7 @@ class Run:
                     stage.begin()
                     current = turn
                 self._pump(position, name, packet, stage.end() if packet.last else stage.take(packet.item))
-            except Exception as error:
+            except BaseException as error:  # also SystemExit: a thread that ends would leave its turn unanswered
                 self._fail(name, error)
         if position + 1 < len(self._queues):
             self._queues[position + 1].put(None)
@@ -210,7 +214,7 @@ class Run:
         else:
             turn.done.set()
 
-    def _fail(self, name: str, error: Exception) -> None:
+    def _fail(self, name: str, error: BaseException) -> None:
         if not isinstance(error, OmniError):
             wrapped = ModelError(f"Expected an answer, got {type(error).__name__}: {error} - at stage {name!r}")
             wrapped.__cause__ = error

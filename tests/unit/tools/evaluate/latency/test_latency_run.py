@@ -214,3 +214,33 @@ def test_turns_without_audio_are_unanswered() -> None:
 def test_silence_has_no_turn() -> None:
     report = summarize(run({}, [("speak", speak)]), ["speak"], RATE, 16_000)
     assert (report.turns, report.total, report.stages[1].step) == (0, None, None)
+
+
+def test_a_stage_that_exits_ends_the_run_too() -> None:
+    """Not only what is an `Exception`: the thread would die, and its turn never be done."""
+
+    def leaving(item: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(ModelError, match="SystemExit: 3 - at stage 'leaving'"):
+        run({3: ended(3)}, [("leaving", leaving), ("speak", speak)])
+
+
+def test_as_fast_as_possible_no_time_is_before_the_run() -> None:
+    recording = run({8: ended(8), 10: ended(10)}, [("speak", speak)], windows=12)
+    times = [(turn.began, turn.ended, turn.detected) for turn in recording.turns]
+    assert min(turn.began for turn in recording.turns) == 0.0
+    assert all(began <= end <= (sure or 0.0) for began, end, sure in times)
+    assert all(span.began >= 0.0 for span in recording.voice)
+
+
+def test_a_turn_that_nobody_answered_misses_every_goal() -> None:
+    answers = iter([np.zeros(100, np.float32), None])
+    recording = run({3: ended(3), 8: ended(8)}, [("some", lambda item: next(answers))])
+    report = summarize(recording, ["some"], RATE, 16_000)
+    assert report.unanswered == 1
+    assert not report.meets(None)
+    recording.turns[1].cancelled = recording.turns[1].ended + 0.2
+    assert report.meets(None)  # the speaker began again
+    assert report.meets(10.0)
+    assert not report.meets(0.1)
