@@ -3,7 +3,8 @@
 Both the reference and the transcript pass the same rules, in this order:
 
 1. Unicode NFC, so that an accent is part of its letter; accents, tildes and the eñe stay.
-2. Invisible characters (soft hyphen, zero-width space, byte order mark) go; typographic apostrophes become `'`.
+2. Invisible characters (soft hyphen, zero-width space, byte order mark) go, and what they kept apart is composed;
+   typographic apostrophes become `'`.
 3. Spanish and English only: signs and numbers become words (see `numbers.py`).
 4. Lower case.
 5. Whatever is neither letter, mark nor digit becomes a space, but an apostrophe between two letters stays.
@@ -55,7 +56,9 @@ def normalize(text: str, language: str = "plain") -> str:
     if language not in RULES:
         raise InputError(f"Expected one of {', '.join(RULES)}, got {language!r} - at normalize, language")
     text = unicodedata.normalize("NFC", text)
-    text = "".join(char for char in text if unicodedata.category(char) != "Cf").translate(APOSTROPHES)
+    # Composed again: an accent that followed an invisible character now follows its letter.
+    text = unicodedata.normalize("NFC", "".join(char for char in text if unicodedata.category(char) != "Cf"))
+    text = text.translate(APOSTROPHES)
     text = RULES[language](text).lower()
     text = "".join(char if _is_part_of_a_word(char) else " " for char in text)
     return " ".join(OUTER_APOSTROPHE.sub(" ", text).split())

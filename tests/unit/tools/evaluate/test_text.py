@@ -32,6 +32,18 @@ SPANISH = {
     "cafe\u0301": "café",
     "versión 1.2.3": "versión uno coma dos tres",
     "«Sí» —dijo— …": "sí dijo",
+    "18º, 11er piso, 13er, 21er": "decimoctavo undécimo piso decimotercer vigésimo primer",
+    "artículo 1.º C": "artículo primero c",
+    "1.000.000 € o 2.000.000 $": "un millón de euros o dos millones de dólares",
+    "$1,5M y 1M€": "uno coma cinco millones de dólares y un millón de euros",
+    "30°, 1°": "treinta grados un grado",
+    "20 ºC y 36,5 °C": "veinte grados celsius y treinta y seis coma cinco grados celsius",
+    "1.000km, 3,5km": "mil km tres coma cinco km",
+    "600 123 456": "seiscientos ciento veintitrés cuatrocientos cincuenta y seis",
+    "91 123 45 67": "noventa y uno ciento veintitrés cuarenta y cinco sesenta y siete",
+    "100 000, 250 300 €": "cien mil doscientos cincuenta mil trescientos euros",
+    "12\u2009345 y 1\u00a0000\u00a0567": "doce mil trescientos cuarenta y cinco y un millón quinientos sesenta y siete",
+    "cafe\u00ad\u0301": "café",
 }
 ENGLISH = {
     "Don't! It\u2019s John's.": "don't it's john's",
@@ -41,6 +53,9 @@ ENGLISH = {
     "the 21st and the 2nd": "the twenty first and the second",
     "$1 and £20 and 5 €": "one dollar and twenty pounds and five euros",
     "100%": "one hundred percent",
+    "the 1,000th, 2,000m": "the one thousandth two thousand m",
+    "$1.5M, £1M, £2,000,000": "one point five million dollars one million pounds two million pounds",
+    "20°C": "twenty degrees celsius",
     "state-of-the-art": "state of the art",
     "1234567890123456": "one two three four five six seven eight nine zero one two three four five six",
 }
