@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.markup import escape
 
 from omni_sdk.cli import evaluate_tables as tables
+from omni_sdk.cli.progress import counting
 from omni_sdk.errors import InputError
-from omni_sdk.tools.evaluate.output import write_json
+from omni_sdk.tools.evaluate.output import check_picture, check_writable, write_json
 from omni_sdk.tools.evaluate.wer import Row
 
 console = Console(highlight=False)
-Json = click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every figure to this file.")
-Picture = click.option("--picture", type=click.Path(path_type=Path), help="Draw to this PNG, SVG or PDF.")
+
+
+def _early(check: Callable[[Path], Path]) -> Callable[..., Path | None]:
+    """A file that cannot be written is refused before anything is measured for it."""
+    return lambda ctx, param, path: None if path is None else check(path)
+
+
+Json = click.option("--json", "json_path", type=click.Path(path_type=Path), callback=_early(check_writable),
+                    help="Write every figure to this file.")  # fmt: skip
+Picture = click.option("--picture", type=click.Path(path_type=Path), callback=_early(check_picture),
+                       help="Draw to this PNG, SVG or PDF.")  # fmt: skip
+Rate = click.IntRange(min=1)
 
 
 @click.group()
@@ -30,8 +42,11 @@ def command() -> None:
 @click.argument("candidate", type=click.Path(exists=True))
 @click.option("--inputs", multiple=True, type=click.Path(), help=".npz (or .npy) of inputs; one a case, repeatable.")
 @click.option("--waveform", "waveforms", multiple=True, help="Output that is a waveform, where no bundle says so.")
-@click.option("--sample-rate", default=24_000, show_default=True, help="Hz of waveforms, where no bundle says it.")
-@click.option("--repeats", default=3, show_default=True, help="Runs, loads and processes; 0 skips determinism.")
+@click.option(
+    "--sample-rate", type=Rate, default=24_000, show_default=True, help="Hz of waveforms, where no bundle says it."
+)
+@click.option("--repeats", type=click.IntRange(min=0), default=3, show_default=True,
+              help="Runs, loads and processes; 0 skips determinism.")  # fmt: skip
 @click.option("--min-snr", type=float, help="Least signal-to-noise ratio in dB.")
 @click.option("--max-lsd", type=float, help="Most log-spectral distance in dB.")
 @click.option("--max-stft", type=float, help="Most multi-resolution STFT distance.")
@@ -53,7 +68,7 @@ def drift(
     fields = {"min_snr": "snr_db", "max_lsd": "log_spectral_distance_db", "max_stft": "stft_distance",
               "max_peak": "peak_error", "max_gain_error": "gain_error", "value_range": "value_range"}  # fmt: skip
     given = {fields[name]: value for name, value in limits.items() if value is not None}
-    cases = {Path(path).stem if len(inputs) > 1 else "": drifting.read_case(path, reference) for path in inputs}
+    cases = {name: drifting.read_case(path, reference) for name, path in _case_names(inputs).items()}
     report = drifting.drift(
         reference, candidate, cases, limits=drifting.Limits(**given), waveforms=waveforms, sample_rate=sample_rate,
         repeats=repeats,
@@ -61,7 +76,7 @@ def drift(
     tables.show_drift(console, report)
     _save(report, json_path)
     if picture:
-        console.print(f"Picture: {drifting.draw_drift(report, picture)}")
+        console.print(f"Picture: {escape(str(drifting.draw_drift(report, picture)))}")
     sys.exit(0 if report.passed else 1)
 
 
@@ -70,19 +85,22 @@ def drift(
 @click.option("--transcribe", "function", required=True, help="module:function(samples, sample_rate) -> text.")
 @click.option("--split", default="test", show_default=True, help="Which table of a Common Voice folder.")
 @click.option("--language", type=click.Choice(["es", "en", "plain"]), default="plain", show_default=True)
-@click.option("--sample-rate", default=16_000, show_default=True, help="Hz that the transcriber wants.")
+@click.option("--sample-rate", type=Rate, default=16_000, show_default=True, help="Hz that the transcriber wants.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many utterances.")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), default=Path("wer-run.jsonl"), show_default=True,
               help="Rows as they come; the same run goes on from here.")  # fmt: skip
 @click.option("--retry", is_flag=True, help="Make failed rows again.")
-@click.option("--worst", default=5, show_default=True, help="Utterances to show.")
+@click.option("--worst", type=click.IntRange(min=0), default=5, show_default=True, help="Utterances to show.")
 @click.option("--max-wer", type=float, help="Exit status 1 above this rate.")
 @Json
 def wer(
     dataset: str, function: str, split: str, language: str, sample_rate: int, limit: int | None, run_path: Path,
     retry: bool, worst: int, max_wer: float | None, json_path: Path | None,
 ) -> None:  # fmt: skip
-    """Word and character error rate of a transcriber on a dataset."""
+    """Word and character error rate of a transcriber on a dataset.
+
+    Exit status 1 where an utterance could not be transcribed, or --max-wer is passed.
+    """
     from omni_sdk.tools.evaluate.callables import load_callable
     from omni_sdk.tools.evaluate.dataset import read_dataset
     from omni_sdk.tools.evaluate.journal import Journal
@@ -92,19 +110,18 @@ def wer(
     transcriber = load_callable(function, folder=Path.cwd())
     header = {"kind": "wer", "dataset": str(Path(dataset).resolve()), "split": split, "transcribe": function,
               "sample_rate": sample_rate}  # fmt: skip
-    with Journal(run_path, header) as journal, Progress(console=console, transient=True) as progress:
+    with Journal(run_path, header) as journal, counting(console, "transcribed", len(utterances)) as advance:
         if journal.rows:
-            console.print(f"Going on after {len(journal.rows)} rows in {run_path}.")
-        task = progress.add_task("transcribing", total=len(utterances))
+            console.print(f"Going on after {len(journal.rows)} rows in {escape(str(run_path))}.")
 
-        def advance(row: Row) -> None:
-            progress.advance(task)
+        def on_row(row: Row) -> None:
+            advance()
 
-        rows = transcribe(utterances, transcriber, journal, sample_rate=sample_rate, retry=retry, on_row=advance)
+        rows = transcribe(utterances, transcriber, journal, sample_rate=sample_rate, retry=retry, on_row=on_row)
     report = score(rows, language=language, sample_rate=sample_rate)
     tables.show_wer(console, report, sample_rate, worst)
     _save(report, json_path)
-    if report.wer is None or (max_wer is not None and report.wer.estimate > max_wer):
+    if report.broken or report.wer is None or (max_wer is not None and report.wer.estimate > max_wer):
         sys.exit(1)
 
 
@@ -117,9 +134,14 @@ def mos(files: tuple[str, ...], model: str, json_path: Path | None) -> None:
     from omni_sdk.tools.evaluate.audio import find_audio
     from omni_sdk.tools.evaluate.mos import predict_mos
 
-    report = predict_mos([path for name in files for path in find_audio(name)], model)
+    found = [path for name in files for path in find_audio(name)]
+    with counting(console, "scored", len(found)) as advance:
+        report = predict_mos(found, model, on_clip=lambda clip: advance())
     tables.show_mos(console, report)
     _save(report, json_path)
+    if report.interrupted:
+        console.print("interrupted: what was scored until then stands above", style="bold yellow")
+        sys.exit(130)
     if any(clip.prediction is None for clip in report.clips):
         sys.exit(1)
 
@@ -143,8 +165,11 @@ def listening_test(
 
     if not results:
         test = write_page(folder, output, kind=kind, reference=reference, title=title, seed=seed)
-        console.print(f"{test.page}: {test.trials} trials, {test.bytes / 1e6:.1f} MB, at {test.loudness_lufs:.1f} LUFS")
-        console.print(f"{test.key}: keep this one to yourself")
+        console.print(
+            f"{escape(str(test.page))}: {test.trials} trials, {test.bytes / 1e6:.1f} MB, "
+            f"at {test.loudness_lufs:.1f} LUFS"
+        )
+        console.print(f"{escape(str(test.key))}: keep this one to yourself")
         return
     if key is None:
         raise InputError("Expected the key of the test, got none - at --key")
@@ -158,7 +183,11 @@ def listening_test(
 @click.option("--audio", required=True, type=click.Path(), help="Recorded speech.")
 @click.option("--model", "models", multiple=True, metavar="STAGE=PATH", help="Another model; voice is voice activity.")
 @click.option("--fast", is_flag=True, help="As fast as possible, not at the audio's own pace.")
-@click.option("--goal-ms", type=float, help="Exit status 1 where p99 exceeds this, or the output stands still.")
+@click.option(
+    "--goal-ms",
+    type=float,
+    help="Exit status 1 where p99 exceeds this, the output stands still, or a turn waits longer in vain.",
+)
 @Json
 @Picture
 def latency(
@@ -175,11 +204,10 @@ def latency(
     report = measure_latency(config, audio, realtime=not fast)
     tables.show_latency(console, report)
     _save(report, json_path)
+    goal = goal_ms / 1000 if goal_ms is not None else None
     if picture:
-        goal = goal_ms / 1000 if goal_ms is not None else None
-        console.print(f"Picture: {draw_timeline(report, picture, goal_seconds=goal)}")
-    missed = report.total is None or (goal_ms is not None and 1000 * report.total.p99 > goal_ms)
-    if missed or (goal_ms is not None and report.underruns):
+        console.print(f"Picture: {escape(str(draw_timeline(report, picture, goal_seconds=goal)))}")
+    if not report.meets(goal):
         sys.exit(1)
 
 
@@ -189,4 +217,14 @@ class _Report(Protocol):
 
 def _save(report: _Report, path: Path | None) -> None:
     if path is not None:
-        console.print(f"Figures: {write_json(path, report.to_dict())}")
+        console.print(f"Figures: {escape(str(write_json(path, report.to_dict())))}")
+
+
+def _case_names(paths: tuple[str, ...]) -> dict[str, str]:
+    """What each file of inputs is called: nothing where it is alone, else its name, with its folders where need be."""
+    if len(set(paths)) < len(paths):
+        raise InputError(f"Expected each file once, got {max(paths, key=paths.count)} again - at --inputs")
+    if len(paths) == 1:
+        return {"": paths[0]}
+    stems = [Path(path).stem for path in paths]
+    return {stem if stems.count(stem) == 1 else path: path for stem, path in zip(stems, paths, strict=True)}

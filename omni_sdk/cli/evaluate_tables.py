@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from omni_sdk.tools.evaluate.drift import DriftReport
@@ -27,14 +28,14 @@ def show_drift(console: Console, report: DriftReport) -> None:
     for pair in report.pairs:
         found = pair.drift
         figures = (found.snr_db, found.peak_error, found.log_spectral_distance_db, found.stft_distance, found.cosine)
-        name = " ".join(filter(None, (found.case, found.name)))
+        name = _safe(" ".join(filter(None, (found.case, found.name))))
         table.add_row(name, *map(_figure, figures), "equal" if found.bit_equal else "differ")
     for again in report.repetitions:
         apart = (_figure(again.snr_db), _figure(again.peak_error), "", "", "")
         table.add_row(f"{again.way} × {again.count}", *apart, "equal" if again.bit_equal else "differ")
     console.print(table)
     for fault in report.faults:
-        console.print(fault, style="red", markup=False)
+        console.print(_safe(fault), style="red")
     console.print("[bold green]passes" if report.passed else "[bold red]fails")
 
 
@@ -43,7 +44,8 @@ def show_wer(console: Console, report: WerReport, sample_rate: int, worst: int) 
     table = Table("", "rate", "errors", "substituted", "deleted", "inserted", "reference")
     for name, interval, errors in (("WER", report.wer, report.words), ("CER", report.cer, report.characters)):
         if interval is not None:
-            table.add_row(name, f"{errors.rate:.2%} ({_span(interval)})", *map(str, _counts(errors)))
+            span = _span(interval) if len(report.scores) > 1 else "one utterance: no interval"
+            table.add_row(name, f"{errors.rate:.2%} ({span})", *map(str, _counts(errors)))
     if report.wer is None:
         console.print("No utterance could be scored.", style="bold red")
     else:
@@ -53,10 +55,12 @@ def show_wer(console: Console, report: WerReport, sample_rate: int, worst: int) 
         console.print(f"{count} recordings were resampled from {rate} to {sample_rate} Hz.", style="yellow")
     for score in report.scores[:worst]:
         if score.words.total:
-            console.print(f"{score.id}: {score.words.total} of {score.words.reference} words wrong", style="bold")
-            console.print(f"  said   {score.reference}\n  heard  {score.hypothesis}", markup=False)
+            console.print(
+                f"{_safe(score.id)}: {score.words.total} of {score.words.reference} words wrong", style="bold"
+            )
+            console.print(_safe(f"  said   {score.reference}\n  heard  {score.hypothesis}"))
     for row in report.failures[:LONGEST_LIST]:
-        console.print(f"not scored: {row.id}: {row.status} {row.detail}", style="red", markup=False)
+        console.print(_safe(f"not scored: {row.id}: {row.status} {row.detail}"), style="red")
     if len(report.failures) > LONGEST_LIST:
         console.print(f"and {len(report.failures) - LONGEST_LIST} more", style="red")
 
@@ -76,16 +80,16 @@ def show_scores(console: Console, report: MosReport | AbxReport) -> None:
     if isinstance(report, MosReport):
         table = Table("condition", "MOS", "ratings")
         for mos in report.conditions:
-            table.add_row(mos.condition, f"{mos.mos.estimate:.2f} ({_span(mos.mos, '.2f')})", str(mos.ratings))
+            table.add_row(_safe(mos.condition), f"{mos.mos.estimate:.2f} ({_span(mos.mos, '.2f')})", str(mos.ratings))
     else:
-        table = Table("condition", f"told from {report.reference}", "answers", "chance of that by guessing")
+        table = Table("condition", f"told from {_safe(report.reference)}", "answers", "chance of that by guessing")
         for abx in report.conditions:
             share = f"{abx.share_correct.estimate:.1%} ({_span(abx.share_correct)})"
-            table.add_row(abx.condition, share, str(abx.answers), f"{abx.p_value:.3g}")
+            table.add_row(_safe(abx.condition), share, str(abx.answers), f"{abx.p_value:.3g}")
     console.print(table)
     console.print(f"{report.raters} raters count; intervals are drawn over each {report.unit}.")
     for name, reason in report.rejected.items():
-        console.print(f"not counted: {name}: {reason}", style="yellow", markup=False)
+        console.print(_safe(f"not counted: {name}: {reason}"), style="yellow")
 
 
 def show_latency(console: Console, report: LatencyReport) -> None:
@@ -100,8 +104,8 @@ def show_latency(console: Console, report: LatencyReport) -> None:
         table.add_row(name, *_percentiles(percentiles), "")
     for stage in report.stages:
         rtf = f"{stage.rtf:.3f}" if stage.rtf is not None else ""
-        table.add_row(f"{stage.name}, a step", *_percentiles(stage.step), rtf)
-        table.add_row(f"{stage.name}, queued", *_percentiles(stage.queued), "")
+        table.add_row(f"{_safe(stage.name)}, a step", *_percentiles(stage.step), rtf)
+        table.add_row(f"{_safe(stage.name)}, queued", *_percentiles(stage.queued), "")
     console.print(table)
     console.print(
         f"{report.turns} turns {pace}: {report.unanswered} unanswered, {report.interrupted} interrupted, "
@@ -110,20 +114,26 @@ def show_latency(console: Console, report: LatencyReport) -> None:
     )
 
 
+def _safe(text: str) -> str:
+    """As it is on any terminal: brackets are no markup, and half a surrogate pair, which UTF-8 lacks, is its escape."""
+    return escape(text.encode("utf-8", "backslashreplace").decode())
+
+
 def _counts(errors: Errors) -> tuple[int, ...]:
     return errors.total, errors.substitutions, errors.deletions, errors.insertions, errors.reference
 
 
 def _mos_cells(clip: ClipMos) -> tuple[str, ...]:
-    note = f"resampled from {clip.source_rate} Hz" if clip.source_rate not in (0, SAMPLE_RATE) else clip.detail
+    path = _safe(clip.path)
+    note = f"resampled from {clip.source_rate} Hz" if clip.source_rate not in (0, SAMPLE_RATE) else _safe(clip.detail)
     if clip.prediction is None:
-        return (clip.path, "", "", "", "", "", note)
+        return (path, "", "", "", "", "", note)
     mos, lost = clip.prediction.mos, clip.prediction.lost
     scores = [f"{value:.3f}" for value in (mos.sig, mos.bak, mos.ovrl, clip.prediction.every_window.ovrl)]
     windows = (
         f"{clip.prediction.windows}, {lost} lost by the published scorer" if lost else f"{clip.prediction.windows}"
     )
-    return (clip.path, *scores, windows, note)
+    return (path, *scores, windows, note)
 
 
 def _percentiles(percentiles: Percentiles | None) -> tuple[str, ...]:

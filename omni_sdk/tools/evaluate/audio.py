@@ -118,8 +118,16 @@ def find_audio(path: str | Path) -> list[Path]:
     -------
     list of Path
         Files that `read_audio` may be tried on.
+
+    Raises
+    ------
+    InputError
+        A folder holds none.
     """
     path = Path(path)
     if not path.is_dir():
         return [path]
-    return sorted(found for found in path.rglob("*") if found.suffix.lower() in SUFFIXES)
+    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+    if not found:
+        raise InputError(f"Expected audio files ({', '.join(sorted(SUFFIXES))}) in a folder, got none - at {path}")
+    return found

@@ -113,14 +113,19 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"Expected UTF-8 text, got {error} - at {path}") from error
+    except OSError as error:
+        raise InputError(f"Expected a file that can be read, got {error.strerror} - at {path}") from error
 
 
 def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
     """A resumed run knows a row by its id: the second of a name becomes `name #2`, on every reading."""
     seen: dict[str, int] = {}
-    unique = []
+    given, unique = {utterance.id for utterance in utterances}, []
     for utterance in utterances:
-        count = seen[utterance.id] = seen.get(utterance.id, 0) + 1
+        count = seen.get(utterance.id, 0) + 1
+        while count > 1 and f"{utterance.id} #{count}" in given:  # some other's own
+            count += 1
+        seen[utterance.id] = count
         name = utterance.id if count == 1 else f"{utterance.id} #{count}"
         unique.append(Utterance(name, utterance.audio, utterance.reference))
     return unique

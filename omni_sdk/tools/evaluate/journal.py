@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from omni_sdk.errors import InputError
+from omni_sdk.tools.evaluate.output import check_writable, escape_surrogates
 
 Row = dict[str, Any]
 
@@ -30,23 +31,25 @@ class Journal:
     Raises
     ------
     InputError
-        The file is another run's, is in use, or is no journal.
+        The file is another run's, is in use, is no journal, or cannot be written.
     """
 
     def __init__(self, path: str | Path, header: Row) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = check_writable(path)
         self._file = self.path.open("a+b")
         try:
             self._lock()
             self.rows: list[Row] = self._recover(header)
+        except OSError as error:
+            self._file.close()
+            raise InputError(f"Expected a file that can be read, got {error.strerror} - at {self.path}") from error
         except BaseException:
             self._file.close()
             raise
 
     def append(self, row: Row) -> None:
         """Write one row to disk and keep it in `rows`."""
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self._file.write(escape_surrogates(json.dumps(row, ensure_ascii=False)) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self.rows.append(row)
@@ -72,7 +75,7 @@ class Journal:
     def _recover(self, header: Row) -> list[Row]:
         self._file.seek(0)
         whole, newline, torn = self._file.read().rpartition(b"\n")
-        first = json.dumps(header, ensure_ascii=False).encode() + b"\n"
+        first = escape_surrogates(json.dumps(header, ensure_ascii=False)) + b"\n"
         if not newline and not first.startswith(torn):
             raise InputError(f"Expected a journal or a new file, got another kind of file - at {self.path}")
         if torn:

@@ -94,12 +94,16 @@ class ClipMos:
 
 @dataclass(frozen=True, slots=True)
 class MosReport:
-    """Scores of every file, and the mean over those that were scored with its confidence interval."""
+    """Scores of every file, and the mean over those that were scored with its confidence interval.
+
+    `interrupted` where Ctrl-C came before the last file; what was scored until then is here.
+    """
 
     clips: tuple[ClipMos, ...]
     sig: Interval | None
     bak: Interval | None
     ovrl: Interval | None
+    interrupted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure, ready for JSON."""
@@ -215,24 +219,27 @@ def predict_mos(
     Returns
     -------
     MosReport
-        A file that cannot be read is a clip without a score that says why.
+        A file that cannot be read is a clip without a score that says why. Ctrl-C ends it early, with what there is.
 
     Raises
     ------
     ModelError
         The model is another one.
     """
-    clips = []
+    clips, interrupted = [], False
     with Dnsmos(model, settings) as predictor:
-        for path in files:
-            clips.append(_score_file(predictor, path))
-            on_clip(clips[-1])
+        try:
+            for path in files:
+                clips.append(_score_file(predictor, path))
+                on_clip(clips[-1])
+        except KeyboardInterrupt:  # hours of scores are not to be lost with the last one
+            interrupted = True
     scored = [clip.prediction.mos for clip in clips if clip.prediction is not None]
-    means = [
+    sig, bak, ovrl = (
         bootstrap_interval([getattr(mos, name) for mos in scored], bounds=SCALE) if scored else None
         for name in Mos.__slots__
-    ]
-    return MosReport(tuple(clips), *means)
+    )
+    return MosReport(tuple(clips), sig, bak, ovrl, interrupted)
 
 
 def _score_file(predictor: Dnsmos, path: str | Path) -> ClipMos:

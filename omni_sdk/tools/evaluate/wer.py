@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,11 @@ class WerReport:
     resampled: dict[int, int]
     language: str
 
+    @property
+    def broken(self) -> bool:
+        """Whether an utterance could not be transcribed, for another reason than an empty reference."""
+        return any(row.status != EMPTY_REFERENCE for row in self.failures)
+
     def to_dict(self) -> dict[str, Any]:
         """Every figure and every row, ready for JSON."""
         return asdict(self)
@@ -168,8 +174,13 @@ def transcribe(
     -------
     list of Row
         One an utterance, in order.
+
+    Raises
+    ------
+    InputError
+        The journal holds something else than rows.
     """
-    done = {row.id: row for row in map(_from_json, journal.rows)}
+    done = {row.id: row for row in (_from_json(entry, journal.path) for entry in journal.rows)}
     rows = []
     for utterance in utterances:
         row = done.get(utterance.id)
@@ -278,6 +289,11 @@ def _interval(errors: list[Errors]) -> Interval | None:
     return bootstrap_interval([[e.total, e.reference] for e in errors], ratio_of_sums, bounds=RATES)
 
 
-def _from_json(entry: dict[str, Any]) -> Row:
-    known = {field.name for field in fields(Row)}
-    return Row(**{key: value for key, value in entry.items() if key in known})
+def _from_json(entry: dict[str, Any], path: Path) -> Row:
+    row = {field.name: entry[field.name] for field in fields(Row) if field.name in entry}
+    texts = ("id", "status", "reference", "hypothesis", "detail")
+    wrong = [name for name in ("id", "status", "reference") if name not in row]
+    wrong += [name for name, value in row.items() if not isinstance(value, str if name in texts else int | float)]
+    if wrong:
+        raise InputError(f"Expected a row of a transcription, got one without a usable {wrong[0]} - at {path}")
+    return Row(**row)

@@ -16,6 +16,7 @@ from omni_sdk.tools.evaluate.audio import Clip
 from omni_sdk.tools.evaluate.extras import require
 from omni_sdk.tools.evaluate.listening.loudness import matching_gains
 from omni_sdk.tools.evaluate.listening.plan import Plan, make_plan, read_conditions
+from omni_sdk.tools.evaluate.output import check_writable
 
 FORMAT = 1
 """Of the key and of the results."""
@@ -79,8 +80,9 @@ def write_page(
     Raises
     ------
     InputError
-        The folder, kind or reference will not do; it says why.
+        The folder, kind or reference will not do; or a file cannot be written; it says why.
     """
+    page, key = check_writable(output), check_writable(Path(output).with_suffix(".key.json"))
     conditions = read_conditions(folder)
     chosen = reference or ("reference" if "reference" in conditions else next(iter(conditions)))
     seed = secrets.randbits(48) if seed is None else seed
@@ -90,8 +92,6 @@ def write_page(
     matched = dict(zip(plan.audio, gains, strict=True))
     name = f"{random.Random(seed).getrandbits(64):016x}"
 
-    page, key = Path(output), Path(output).with_suffix(".key.json")
-    page.parent.mkdir(parents=True, exist_ok=True)
     text = _page(plan, name, title, matched)
     page.write_text(text, encoding="utf-8")
     key.write_text(json.dumps(_key(plan, name, loudness, matched), indent=1, ensure_ascii=False), encoding="utf-8")

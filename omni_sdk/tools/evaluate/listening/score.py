@@ -97,7 +97,7 @@ def score_results(results: Iterable[str | Path], key: str | Path) -> MosReport |
         The key is none, or no rater is left.
     """
     secret = _read(Path(key))
-    if secret.get("format") != FORMAT or "trials" not in secret or "clips" not in secret:
+    if not _is_key(secret):
         raise InputError(f"Expected the key of a listening test, got another JSON file - at {key}")
     raters: dict[str, Answers] = {}
     rejected: dict[str, str] = {}
@@ -165,6 +165,22 @@ def _abx(kept: Mapping[str, Answers], rejected: Mapping[str, str], key: Mapping[
         scores.append(ConditionAbx(condition, share, correct, count, chance_of(correct, count)))
     scores.sort(key=lambda score: (-score.share_correct.estimate, score.condition))
     return AbxReport("abx", key["reference"], tuple(scores), len(kept), dict(rejected), "answer")
+
+
+def _is_key(secret: Mapping[str, Any]) -> bool:
+    """Whether a file holds all that scoring looks up, for it may have been edited or cut."""
+    texts, tables = ("test", "kind", "reference"), ("trials", "clips")
+    if secret.get("format") != FORMAT or not all(isinstance(secret.get(name), str) for name in texts):
+        return False
+    if not all(isinstance(secret.get(name), dict) for name in tables):
+        return False
+    clips = secret["clips"]
+    named = all(isinstance(clip, dict) and {"condition", "item"} <= clip.keys() for clip in clips.values())
+    return named and all(
+        isinstance(trial, dict) and isinstance(trial.get("role"), str) and isinstance(trial.get("clips"), list)
+        and bool(trial["clips"]) and all(isinstance(clip, str) and clip in clips for clip in trial["clips"])
+        for trial in secret["trials"].values()
+    )  # fmt: skip
 
 
 def _unit(raters: int) -> str:

@@ -51,7 +51,10 @@ class Answers:
         if result.get("test") != key["test"] or result.get("format") != key["format"]:
             raise InputError(f"Expected answers to test {key['test']}, got {result.get('test')!r} - at the answers")
         values: dict[str, float] = {}
-        for answer in result.get("answers", []):
+        answers = result.get("answers")
+        if not isinstance(answers, list):
+            raise InputError(f"Expected a list of answers, got {type(answers).__name__} - at the answers")
+        for answer in answers:
             trial = answer.get("trial") if isinstance(answer, dict) else None
             if not isinstance(trial, str) or trial not in key["trials"] or trial in values:
                 raise InputError(f"Expected each trial of the test once, got {trial!r} - at the answers")
@@ -95,9 +98,10 @@ def _value(answer: Mapping[str, Any], clips: list[str]) -> float:
         if answer.get("clip") != clips[0] or isinstance(rating, bool) or rating not in (1, 2, 3, 4, 5):
             raise InputError(f"Expected a rating from 1 to 5 of the trial's clip, got {rating!r} - at the answers")
         return float(rating)
-    if {answer.get("a"), answer.get("b")} != set(clips) or not {answer.get("x"), answer.get("answer")} <= set(clips):
+    a, b, x, said = (answer.get(name) for name in ("a", "b", "x", "answer"))
+    if sorted(map(str, (a, b))) != sorted(clips) or x not in clips or said not in clips:
         raise InputError("Expected the trial's two clips as A, B, X and answer, got others - at the answers")
-    return float(answer["x"] == answer["answer"])
+    return float(x == said)
 
 
 def _incomplete(answers: Answers, key: Key) -> str | None:

@@ -57,7 +57,7 @@ def common_voice(write_audio: WriteAudio, voice: Voice, tmp_path: Path) -> Path:
 def test_wer_of_a_common_voice_folder(module: Path, common_voice: Path, tmp_path: Path) -> None:
     common = ("wer", "--dataset", common_voice, "--transcribe", "my_asr:transcribe", "--language", "es")
     status, output = invoke(*common, "--json", "r.json")
-    assert status == 0, output
+    assert status == 1, output  # one recording cannot be read
     assert "25.00%" in output
     assert "1 recordings were resampled from 48000 to 16000 Hz" in output
     assert "not scored: c.mp3: unreadable audio" in output
@@ -162,6 +162,64 @@ def test_a_listening_test_there_and_back(write_audio: WriteAudio, voice: Voice, 
         tmp_path / "s.json",
     )  # fmt: skip
     assert status == 0, output
-    assert "4.00 (95%: 4.00 to 4.00)" in output
+    assert "4.00 (95%: 1.00 to 5.00)" in output  # of one rating, nobody knows the spread
     assert "not counted: x.json" in output
     assert json.loads((tmp_path / "s.json").read_text())["raters"] == 1
+
+
+def test_cases_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(ROUND), tmp_path / "m.onnx")
+    for folder, level in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "c.npz", x=np.full(4, level, "f4"))
+    cases = [str(tmp_path / folder / "c.npz") for folder in ("a", "b")]
+    report = tmp_path / "d.json"
+    common = ("drift", tmp_path / "m.onnx", tmp_path / "m.onnx", "--repeats", 0)
+    assert invoke(*common, "--inputs", cases[0], "--inputs", cases[1], "--json", report)[0] == 0
+    assert [output["case"] for output in json.loads(report.read_text())["outputs"]] == cases
+    assert "each file once" in invoke(*common, "--inputs", cases[0], "--inputs", cases[0])[1]
+
+
+ROUND = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) { y = Identity(x) }"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("drift", "cv", "cv", "--picture", "p.xyz"), "a picture as"),
+        (("drift", "cv", "cv", "--json", "/proc/none/x.json"), "a file that can be written"),
+        (("drift", "cv", "cv", "--repeats", "-1"), "Invalid value for '--repeats'"),
+        (("wer", "--dataset", "cv", "--transcribe", "my_asr:transcribe", "--run", "."), "a file that can be written"),
+        (("wer", "--dataset", "cv", "--transcribe", "my_asr:transcribe", "--sample-rate", "-5"), "Invalid value"),
+        (("wer", "--dataset", "cv", "--transcribe", "my_asr:transcribe", "--worst", "-1"), "Invalid value"),
+        (("mos", "empty", "--model", "my_asr.py"), "Expected audio files"),
+        (("listening-test", "cv", "--output", "."), "a file that can be written"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_it_begins(
+    module: Path, common_voice: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    status, output = invoke(*arguments)
+    assert status in (1, 2)
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_names_in_brackets_are_no_markup(module: Path, write_audio: WriteAudio, tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "[red]x[/nope].wav", "text": "hola \ud83d"}))
+    status, output = invoke("wer", "--dataset", "m.jsonl", "--transcribe", "my_asr:transcribe")
+    assert status == 1
+    assert "not scored: [red]x[/nope].wav" in output
+
+
+def test_rows_that_lack_something_are_refused(module: Path, write_audio: WriteAudio, tmp_path: Path) -> None:
+    write_audio("a.wav")
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav", "text": "hola"}')
+    common = ("wer", "--dataset", "m.jsonl", "--transcribe", "my_asr:transcribe")
+    status, output = invoke(*common)
+    assert status == 0, output
+    assert "one utterance: no interval" in output
+    with (tmp_path / "wer-run.jsonl").open("a") as journal:
+        journal.write('{"id": "b"}\n')
+    assert "without a usable status" in invoke(*common)[1]

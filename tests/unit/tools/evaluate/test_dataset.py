@@ -82,3 +82,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text("path\tsentence\n")
     with pytest.raises(InputError, match="Expected a folder clips/"):
         read_dataset(tmp_path)
+
+
+def test_a_name_that_is_made_unique_takes_no_others(tmp_path: Path) -> None:
+    lines = [{"audio": "a.wav", "text": "", "id": name} for name in ("a", "a", "a #2", "a", "a #2")]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    names = [utterance.id for utterance in read_dataset(tmp_path / "m.jsonl")]
+    assert names == ["a", "a #3", "a #2", "a #4", "a #2 #2"]

@@ -77,3 +77,17 @@ def test_a_file_without_a_line_end_is_not_eaten(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         Journal(path, HEADER)
     assert path.read_bytes() == b"precious"
+
+
+def test_half_a_surrogate_pair_survives(tmp_path: Path) -> None:
+    row = {"id": "a", "text": "broken \ud83d and é"}
+    with Journal(tmp_path / "run.jsonl", {"name": "\udce9"}) as journal:
+        journal.append(row)
+    with Journal(tmp_path / "run.jsonl", {"name": "\udce9"}) as journal:
+        assert journal.rows == [row]
+
+
+@pytest.mark.parametrize("path", [".", "/proc/x"])
+def test_what_is_no_file_to_write_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match="a file that can be written"):
+        Journal(path, HEADER)
