@@ -189,3 +189,20 @@ def test_two_distributions_of_onnx_runtime_at_once(places, monkeypatch):
     assert finding.level == "error"
     assert "onnxruntime and onnxruntime-openvino" in finding.message
     assert "pip uninstall onnxruntime onnxruntime-openvino" in finding.hint
+
+
+def test_a_model_in_orts_own_format_leaves_the_device_to_look_at(places: Places, tmp_path: Path) -> None:
+    path = tmp_path / "m.ort"
+    path.write_bytes(b"\0\0\0\0ORTM")
+    found = examine(path, places=places)
+    assert any(finding.setting == "model" and "cannot be read" in finding.message for finding in found)
+
+
+def test_settings_that_were_never_tuned_leave_the_device_to_look_at(tmp_path: Path) -> None:
+    path = tmp_path / "m.ort"
+    path.write_bytes(b"\0\0\0\0ORTM")
+    common = ["doctor", str(path), "--settings"]
+    done = CliRunner().invoke(main, [*common, "tuned"], env={"OMNI_SDK_CACHE_DIR": str(tmp_path)})
+    assert "warning tuned" in done.output
+    assert "no such file" in CliRunner().invoke(main, [*common, "gone.toml"]).output
+    assert "Expected the model that was tuned" in CliRunner().invoke(main, ["doctor", "--settings", "tuned"]).output

@@ -109,3 +109,23 @@ def test_the_command_prints_it_all(tmp_path: Path) -> None:
         "each load copies them",
     ):
         assert text in done.output
+
+
+def test_weights_that_are_kept_value_by_value_lie_inside_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")})
+    model = onnx.load(str(path))
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("b", TensorProto.FLOAT, [4], [1.0] * 4))
+    assert not model.graph.initializer[0].raw_data
+    onnx.save(model, str(path))
+    assert inspect(path).weights == "copied"
+
+
+def test_an_open_rank_is_no_scalar(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")})
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, str(path))
+    assert inspect(path).unranked == {"x"}
+    done = CliRunner().invoke(main, ["inspect", str(path)])
+    assert "x: float of unknown rank" in done.output
+    assert CliRunner().invoke(main, ["inspect", str(path), "--operators", "-1"]).exit_code == 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_rows import benchmark, row
@@ -14,7 +16,7 @@ from bench_rows import benchmark, row
 from omni_sdk import InputError, Settings
 from omni_sdk.tools import report
 from omni_sdk.tools.measure.results import Benchmark
-from omni_sdk.tools.measure.suites import Suites
+from omni_sdk.tools.measure.suites import Suite, Suites
 from omni_sdk.tools.measure.tables import seconds
 
 STEADY = [0.010, 0.011, 0.010, 0.012, 0.010, 0.011, 0.010]
@@ -194,3 +196,31 @@ def test_a_busy_machine_is_said_to_be_one(found: Benchmark) -> None:
     found.machine = {**quiet, "load_average": [3.2, 0.2, 0.1]}
     for text in (report.to_html(found), report.to_markdown(found)):
         assert "load average 3.2 on 4 cores" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plain: plain.update(machine=[]),
+        lambda plain: plain["machine"].pop("load_average"),
+        lambda plain: plain.update(ablation=["a", "b"]),
+        lambda plain: plain.update(model=7),
+        lambda plain: plain.update(rows=[]),
+        lambda plain: plain["rows"][0]["runs"]["0"].update(latencies=[]),
+        lambda plain: plain["rows"][0]["runs"]["0"].update(latencies=["x"]),
+    ],
+)
+def test_a_benchmark_that_was_altered_is_refused(
+    found: Benchmark, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    plain = json.loads(report.to_json(found))
+    change(plain)
+    path = tmp_path / "altered.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(InputError, match="a whole benchmark"):
+        report.load(path)
+
+
+def test_a_median_of_zero_has_no_ratio() -> None:
+    stats = dict.fromkeys(("min", "median", "iqr", "max", "rounds"), 0.0)
+    assert Suite("g", {"a": stats}).table().rows[0][-1] == "–"
