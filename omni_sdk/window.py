@@ -114,6 +114,7 @@ class WindowStream(Stream):
         self._infer = infer
         self._spec = named[0]
         self._outputs = [spec.name for spec in outputs]
+        self._nothing = {spec.name: _nothing(spec, window.output_axis) for spec in outputs}
         self._constants = dict(constants)
         self._ratios: dict[str, int] = {}
         self.reset()
@@ -131,16 +132,34 @@ class WindowStream(Stream):
         return {"frames": self._frames.copy(), "counters": np.array([self._seen, self._done, self._waiting])}
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        self.reset()
+        """Goes on from a snapshot. `StreamError` when it is not one of a stream like this one."""
+        if snapshot.keys() not in (set(), {"frames", "counters"}):
+            raise StreamError(f"Expected a window stream's snapshot, got {', '.join(snapshot)} - at restore")
+        frames, counters = None, (0, 0, 0)
         if snapshot:
-            if snapshot.keys() != {"frames", "counters"}:
-                raise StreamError(f"Expected a window stream's snapshot, got {', '.join(snapshot)} - at restore")
-            self._frames = snapshot["frames"].copy()
-            self._seen, self._done, self._waiting = map(int, snapshot["counters"])
+            frames = feeding.as_array(snapshot["frames"], self._spec).copy()
+            counters = self._counters(snapshot["counters"], frames)
+        self.reset()
+        self._frames, (self._seen, self._done, self._waiting) = frames, counters
+
+    def _counters(self, counters: Any, frames: np.ndarray) -> tuple[int, int, int]:
+        """Those of a snapshot: frames seen, done and waiting, held against the frames that it kept."""
+        array, axis = np.asarray(counters), self.window.input_axis
+        if array.shape == (3,) and array.dtype.kind in "iu" and self._spec.fits(frames.shape) and frames.ndim:
+            seen, done, waiting = map(int, array)
+            needed = seen - max(0, done - self.window.left)
+            if 0 <= done <= seen and 0 <= waiting <= seen and needed <= frames.shape[axis] <= seen:
+                return seen, done, waiting
+        raise StreamError(
+            f"Expected frames like {self._spec} and what was counted of them, got {frames.shape} and {counters}"
+            " - at restore"
+        )
 
     def flush(self) -> Results | None:
         """Runs what is left: frames short of a hop, and those that waited for `right` more."""
         with self._lock:
+            if self._closed:
+                raise StreamError("Expected an open stream, got a closed one - at Stream.flush")
             if self._done == self._seen or self._frames is None:
                 return None
             results = self._take(self._seen)
@@ -158,7 +177,13 @@ class WindowStream(Stream):
             Frames a step; default the window's hop, else its left context.
         tolerance : float
             Relative to the largest sample.
+
+        Raises
+        ------
+        InputError
+            When the input is missing or cannot be cut.
         """
+        feeding.check_names(feeds, [self._spec])
         whole = self._checked(feeds[self._spec.name])
         chunk = frames or self.window.hop or max(1, self.window.left)
         length = whole.shape[self.window.input_axis]
@@ -171,7 +196,9 @@ class WindowStream(Stream):
             self._frames, (self._seen, self._done, self._waiting) = kept, counters
         expected = self._infer({self._spec.name: whole, **self._constants})
         checks = [
-            _compare(expected[name], self._joined([part[name] for part in parts]), self.window.output_axis, tolerance)
+            _compare(
+                expected[name], self._joined([part[name] for part in parts], name), self.window.output_axis, tolerance
+            )
             for name in self._outputs
         ]
         return max(checks, key=lambda check: (not check.equal, check.max_abs_error))
@@ -218,6 +245,12 @@ class WindowStream(Stream):
         held = self._seen - self._frames.shape[window.input_axis]  # number of the first frame still held
         chunk = self._cut(self._frames, start - held, seen - held)
         results = self._infer({self._spec.name: np.ascontiguousarray(chunk), **self._constants})
+        axis = window.output_axis
+        for name in self._outputs:
+            shape = results[name].shape
+            if not -len(shape) <= axis < len(shape):
+                raise StreamError(f"Expected samples along axis {axis}, got {shape} from {name!r} - at Window")
+            self._nothing[name] = self._kept_of(results[name], slice(0))
         if not self._ratios:
             self._ratios = self._measured(chunk, results)
         first = self._done == 0
@@ -228,10 +261,13 @@ class WindowStream(Stream):
 
     def _kept(self, output: np.ndarray, name: str, after: int, new: int, first: bool) -> np.ndarray:
         """The samples of `new` frames that `after` more frames follow; all before them too in the first chunk."""
-        ratio, axis = self._ratios[name], self.window.output_axis
-        end = output.shape[axis] - after * ratio
+        ratio = self._ratios[name]
+        end = output.shape[self.window.output_axis] - after * ratio
+        return self._kept_of(output, slice(0 if first else max(0, end - new * ratio), max(0, end)))
+
+    def _kept_of(self, output: np.ndarray, part: slice) -> np.ndarray:
         index: list[slice] = [slice(None)] * output.ndim
-        index[axis] = slice(0 if first else max(0, end - new * ratio), max(0, end))
+        index[self.window.output_axis] = part
         return np.ascontiguousarray(output[tuple(index)])
 
     def _measured(self, chunk: np.ndarray, results: Results) -> dict[str, int]:
@@ -251,13 +287,13 @@ class WindowStream(Stream):
         return ratios
 
     def _merged(self, parts: list[Results]) -> Results:
-        if not parts:
-            return {name: np.zeros(0, np.float32) for name in self._outputs}
-        return parts[0] if len(parts) == 1 else {name: self._joined([p[name] for p in parts]) for name in self._outputs}
+        if len(parts) == 1:
+            return parts[0]
+        return {name: self._joined([part[name] for part in parts], name) for name in self._outputs}
 
-    def _joined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    def _joined(self, arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
         arrays = [array for array in arrays if array.size]
-        return np.concatenate(arrays, axis=self.window.output_axis) if arrays else np.zeros(0, np.float32)
+        return np.concatenate(arrays, axis=self.window.output_axis) if arrays else self._nothing[name]
 
     def _cut(self, array: np.ndarray, start: int, stop: int | None) -> np.ndarray:
         return array[self._at(array, start, stop)]
@@ -266,6 +302,14 @@ class WindowStream(Stream):
         index: list[slice] = [slice(None)] * array.ndim
         index[self.window.input_axis] = slice(start, stop)
         return tuple(index)
+
+
+def _nothing(spec: TensorSpec, axis: int) -> np.ndarray:
+    """An output without samples, as far as its specification tells; once a run gave some, of that shape."""
+    shape = [size if isinstance(size, int) else 1 for size in spec.shape] or [0]
+    if -len(shape) <= axis < len(shape):
+        shape[axis] = 0
+    return np.zeros(shape, spec.dtype)
 
 
 def _compare(expected: np.ndarray, got: np.ndarray, axis: int, tolerance: float) -> WindowCheck:

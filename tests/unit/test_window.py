@@ -44,7 +44,7 @@ def streamed(stream, x, sizes):
         size = sizes[len(cuts) % len(sizes)]
         cuts.append({"x": x[:, :, start : start + size]})
         start += size
-    return np.concatenate([part["y"].reshape(1, 1, -1) for part in stream.run(cuts)], axis=2)
+    return np.concatenate([part["y"] for part in stream.run(cuts)], axis=2)
 
 
 @pytest.mark.parametrize("sizes", [[1], [2], [7], [1, 5, 3], [40]])
@@ -118,6 +118,44 @@ def test_check_leaves_the_stream_where_it_was(causal):
         stream.step(x=x[:, :, :9])
         stream.check({"x": signal(15, seed=4)})
         np.testing.assert_array_equal(stream.step(x=x[:, :, 9:])["y"], want[:, :, 18:])
+
+
+def test_a_step_that_only_waits_gives_outputs_without_samples():
+    halves = "g (float16[1, T] x) => (float16[1, T] y) { y = Neg (x) }"
+    with graphs.load(halves, intra_op_num_threads=1) as model, model.stream(window=omni.Window(0, hop=4)) as stream:
+        pieces = [stream.step(x=np.ones((1, 3), np.float16))["y"] for _ in range(5)]
+        assert [piece.shape for piece in pieces] == [(1, 0), (1, 4), (1, 4), (1, 4), (1, 0)]
+        assert {piece.dtype for piece in pieces} == {np.dtype(np.float16)}
+        assert np.concatenate(pieces, axis=1).shape == (1, 12)
+
+
+def test_a_snapshot_that_cannot_be_one_is_refused_and_harms_nothing(causal):
+    x = signal(10)
+    with causal.stream(window=omni.Window(left=3)) as stream:
+        stream.step(x=x)
+        before = stream.snapshot()
+        junk = [
+            {"frames": x, "counters": [1, 2]},
+            {"frames": x, "counters": [10, 11, 0]},
+            {"frames": x, "counters": [-1, 0, 0]},
+            {"frames": x[:, :, :1], "counters": [10, 0, 0]},
+            {"frames": x[0], "counters": [10, 10, 0]},
+            {"frames": x, "counters": "abc"},
+        ]
+        for snapshot in junk:
+            with pytest.raises(omni.StreamError, match="at restore"):
+                stream.restore(snapshot)
+        assert all(np.array_equal(before[key], value) for key, value in stream.snapshot().items())
+
+
+def test_what_a_window_refuses(causal):
+    with causal.stream(window=omni.Window(3)) as stream, pytest.raises(omni.InputError, match="'x', which is missing"):
+        stream.check({})
+    with pytest.raises(omni.StreamError, match=r"closed one - at Stream\.flush"):
+        stream.flush()
+    stream = causal.stream(window=omni.Window(left=3, output_axis=5))
+    with stream, pytest.raises(omni.StreamError, match=r"axis 5, got \(1, 1, .*'y' - at Window"):
+        stream.step(x=signal(4))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 9])
