@@ -307,10 +307,11 @@ class RunBudget:
         """Bytes of arena that a run at these shapes needs, as far as is known; 0 before a model's first run."""
         if (model, shapes) in self._needs:
             return self._needs[model, shapes].bytes
-        known = [need for (owner, _), need in self._needs.items() if owner == model]
-        if not known:
+        # What is known by the arena's size alone says nothing of other shapes.
+        measured = [need for (owner, _), need in self._needs.items() if owner == model and need.measured]
+        if not measured:
             return 0
-        largest = max(known, key=lambda need: need.elements)
+        largest = max(measured, key=lambda need: need.elements)
         return int(largest.bytes * _elements(shapes) / max(1, largest.elements))
 
     def _wait_for_room(self, levels: list[RunBudget], shapes: ShapeSet, model: str) -> None:
@@ -364,7 +365,7 @@ class RunBudget:
         reached = found + growth
         if exact:
             need = reached if growth else min(found, self.expected(shapes, model) or found)
-            self._needs[model, shapes] = _Need(need, _elements(shapes), bool(growth))
+            self._needs[model, shapes] = _Need(need, _elements(shapes), bool(growth) or not found)
         self._arenas[self._key(model)] = max(self.arena_of(model), reached)
 
 

@@ -139,6 +139,7 @@ def test_what_was_known_by_the_arenas_size_alone_goes_with_it():
         run(budget, process, 20, takes=30 * MIB)
     run(budget, process, 10)
     assert budget.expected(((10,),)) == 30 * MIB
+    assert budget.expected(((1000,),)) == 0, "nothing to scale from"
     budget.given_back("")
     assert (budget.expected(((10,),)), budget.arena) == (0, 0)
 
