@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from omni_sdk import InputError, Settings, TensorSpec
-from omni_sdk.tools.measure.contenders import Contender, parse, parse_all
 from omni_sdk.tools.evaluate.values import plain_arrays, read_written, write_arrays
+from omni_sdk.tools.measure.contenders import Contender, parse, parse_all
 from omni_sdk.tools.measure.inputs import call, make_up
 from omni_sdk.tools.measure.schedule import Effort, _worst_snr, inputs_file
 from omni_sdk.tools.measure.worker import MOST_KEPT, Thinned
