@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_ir as ir
 
 from omni_sdk import bundle
-from omni_sdk.errors import ModelError, OmniError
+from omni_sdk.errors import BundleError, ModelError, OmniError
 from omni_sdk.strict import JSON
 
 GRAPH = "model.onnx"
@@ -82,15 +84,66 @@ def save_model(path: str | os.PathLike[str], model: ir.Model) -> None:
 
     Raises
     ------
-    ModelError
+    BundleError
         Where the disk does not take the files.
     """
     place = Path(path)
-    try:
+    with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         _write(model, place, f"{place.name}.data")
-    except OSError as error:
-        raise ModelError(f"Expected to write a model, got {error.strerror or error} - at {place}") from error
+
+
+def save_graph(path: Path, model: ir.Model) -> None:
+    """Write a model whose large weights stay in the files where they are, which stand in the same folder.
+
+    Raises
+    ------
+    BundleError
+        Where the disk does not take the file.
+    """
+    with writing(path):
+        ir.save(model, path)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Say in our words that the disk did not take what was written, whoever wrote it.
+
+    Raises
+    ------
+    BundleError
+        Where there was no room left, or the file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, ir.serde.SerdeError) as error:
+        reason = _reason(error)
+        if is_full(reason):
+            raise full(place) from error
+        if isinstance(reason, OSError):
+            raise BundleError(f"Expected to write a model, got {reason.strerror or reason} - at {place}") from error
+        raise reason  # noqa: B904 - it is the cause of what was caught, or says what that was
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that a disk or a quota has no room left."""
+    return any(isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what it came from; a cause that was raised anew on the way up stands in its own chain."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__
+    return found
+
+
+def full(place: Path) -> BundleError:
+    """The error for a disk without room."""
+    return BundleError(
+        f"Expected room on the disk to write in, got none left - at {place}", hint="choose another disk for the bundle"
+    )
 
 
 def _write(model: ir.Model, graph: Path, weights: str, progress: Progress | None = None) -> None:
@@ -109,13 +162,12 @@ def _write(model: ir.Model, graph: Path, weights: str, progress: Progress | None
             callback=tell,
         )
     except ir.serde.SerdeError as error:
-        raise _reason(error) from error
+        raise _reason(error)  # noqa: B904 - it is the cause of what was caught, or says what that was
 
 
 def _reason(error: BaseException) -> Exception:
     """What lies under onnx-ir's wrapping: our own error where evaluating a tensor raised one."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = _chain(error)[-1]
     if isinstance(error, OmniError | OSError):
         return error
     return ModelError(f"Expected a model that can be written, got {type(error).__name__}: {error} - at save")

@@ -16,10 +16,13 @@ from omni_sdk.bundle import Bundle
 from omni_sdk.tools.prepare.arguments import (
     can_use_operators,
     check_calibration,
+    check_fixed,
     check_quality,
     check_room,
+    check_run,
     check_target,
     make_parent,
+    room_on_disk,
 )
 from omni_sdk.tools.prepare.calibration import Calibration, read_calibration
 from omni_sdk.tools.prepare.facts import Facts
@@ -123,6 +126,8 @@ def prepare(
     quantizing = calibration is not None if quantize is None else quantize
     check_target(target, skip)
     check_quality(min_snr_db, min_fp32_snr_db, step_frames)
+    check_run(threads, seed)
+    check_fixed(fix, shapes)
     check_calibration(quantizing, calibration)
     say = progress or _silent
     source = SourceModel.open(model)
@@ -131,7 +136,10 @@ def prepare(
     place = Path(out)
     nodes_before, bytes_before = len(source.read().graph), source.bytes
     check_room(place, bytes_before)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=make_parent(place)) as scratch:
+    with (
+        room_on_disk(place),
+        tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=make_parent(place)) as scratch,
+    ):
         source = fixed(source, fix or {}, shapes or {}, Path(scratch), seed)
         specs = specs_of(source.read())
         samples = read_calibration(calibration, specs, source.state) if calibration is not None else None

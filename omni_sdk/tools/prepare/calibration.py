@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import xxhash
 
-from omni_sdk.errors import InputError
+from omni_sdk.errors import InputError, ModelError
 from omni_sdk.tools.archives import read_npz
 from omni_sdk.tools.prepare.feeds import Feeds, InputSpec, checked
 
@@ -74,11 +75,45 @@ def read_calibration(calibration: Calibration, specs: Sequence[InputSpec], state
     return Samples([each for each in samples if id(each) not in chosen], held_out, digest.hexdigest())
 
 
+@contextmanager
+def sample_runs(where: str) -> Iterator[None]:
+    """Say of a sample that fits by its shapes, but that the model does not run on, that it is the sample.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise InputError(f"Expected inputs that the model runs on, got: {error} - at {where}") from error
+
+
+def calibrating_place(index: int) -> str:
+    """What errors call a calibrating sample: by its place among all that were given."""
+    return f"calibration sample {index + index // (HELD_OUT_EVERY - 1)}"
+
+
+def _samples(given: object) -> Iterable[object]:
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise InputError(
+            f"Expected a folder of .npz files or an iterable of samples, got {type(given).__name__} - at calibration",
+            hint="put a single sample in a list; quantizing needs two at least" if isinstance(given, Mapping) else None,
+        )
+    return given
+
+
 def _named(calibration: Calibration) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if callable(calibration):
         calibration = calibration()
     if not isinstance(calibration, (str, os.PathLike)):
-        yield from ((f"calibration sample {index}", feeds) for index, feeds in enumerate(calibration))
+        for index, feeds in enumerate(_samples(calibration)):
+            where = f"calibration sample {index}"
+            if not isinstance(feeds, Mapping):
+                raise InputError(
+                    f"Expected a mapping from names of inputs to arrays, got {type(feeds).__name__} - at {where}"
+                )
+            yield where, feeds
         return
     place = Path(calibration)
     paths = sorted(place.glob("*.npz")) if place.is_dir() else [place]

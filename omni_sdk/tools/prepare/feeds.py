@@ -188,12 +188,15 @@ def checked(feeds: Mapping[str, Any], specs: Sequence[InputSpec], where: str, st
     feeds = {**fresh, **feeds}
     if missing := sorted(wanted.keys() - feeds.keys()):
         raise InputError(f"Expected all inputs, got none for {', '.join(missing)} - at {where}")
-    if unknown := sorted(feeds.keys() - wanted.keys()):
-        raise InputError(f"Expected inputs {', '.join(wanted)}, got {', '.join(unknown)} too - at {where}")
+    if unknown := sorted(feeds.keys() - wanted.keys(), key=str):
+        raise InputError(f"Expected inputs {', '.join(wanted)}, got {', '.join(map(str, unknown))} too - at {where}")
     result: Feeds = {}
     sizes: dict[str, int] = {}
     for name, spec in wanted.items():
-        array = np.asarray(feeds[name], order="C")
+        try:
+            array = np.asarray(feeds[name], order="C")
+        except ValueError as error:  # ragged lists
+            raise InputError(f"Expected an array, got something else ({error}) - at {where}, input {name}") from error
         if array.dtype != spec.dtype:
             raise InputError(f"Expected {spec.dtype}, got {array.dtype} - at {where}, input {name}")
         fits = array.ndim == len(spec.shape) and array.size > 0

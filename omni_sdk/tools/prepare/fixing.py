@@ -104,7 +104,7 @@ def _constant(value: ir.Value, given: Any) -> np.ndarray:
 
 def _shape(value: ir.Value, given: Sequence[int]) -> list[int]:
     sizes = [int(size) for size in given]
-    if not _fits(value, sizes) or any(size < 1 for size in sizes):
+    if not _fits(value, sizes):
         raise InputError(f"Expected a shape like {value.shape}, got {sizes} - at shapes[{value.name!r}]")
     return sizes
 

@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from omni_sdk.errors import ModelError
 from omni_sdk.tools.metrics import snr_db
+from omni_sdk.tools.prepare.calibration import sample_runs
 from omni_sdk.tools.prepare.differences import TOLERANCE, relative_difference
 from omni_sdk.tools.prepare.feeds import SIZES, Feeds, InputSpec, apart, at_size, make_feeds, one_by_one, trials
 from omni_sdk.tools.prepare.randomness import check_repeats
@@ -104,7 +105,9 @@ def make_trials(
                 found += [each for sizes_ in one_by_one(specs, size) if (each := original.at(sizes_)) is not None]
         found += [trial] if trial is not None else []
     found += original.at_declared(frames)
-    found += [Trial({}, feeds, original.outputs(feeds)) for feeds in given]
+    for index, feeds in enumerate(given):
+        with sample_runs(f"held-out sample {index}"):
+            found.append(Trial({}, feeds, original.outputs(feeds)))
     if not found or (len(found) < min(FEWEST_SHAPES, len(sizes)) and not given):
         raise ModelError(
             f"Expected a model that runs at sizes like {smallest}, got {original.failure} - at {graph}",

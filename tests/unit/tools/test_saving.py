@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from omni_sdk.bundle import Audio, Bundle
 from omni_sdk.errors import BundleError, ModelError
-from omni_sdk.tools.saving import PAGE_BYTES, save_bundle, save_model
+from omni_sdk.tools.saving import PAGE_BYTES, save_bundle, save_graph, save_model
 
 LARGE = np.arange(3 * PAGE_BYTES // 4, dtype=np.float32).reshape(1, -1)
 SMALL = np.float32([2.0])
@@ -126,9 +128,22 @@ def test_a_failure_leaves_the_old_bundle(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("save", [save_graph, save_model])
+def test_a_full_disk_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path, ir.Model], None], code: int
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise ir.serde.SerdeError("onnx-ir's own words") from OSError(code, "No space left on device")
+
+    monkeypatch.setattr(ir, "save", fails)
+    with pytest.raises(BundleError, match=r"Expected room on the disk to write in, got none left - at .*m\.onnx"):
+        save(tmp_path / "m.onnx", model())
+
+
 def test_says_that_the_disk_does_not_take_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="Expected to write a model, got"):
+    with pytest.raises(BundleError, match="Expected to write a model, got"):
         save_model(tmp_path / "file" / "m.onnx", model())
     with pytest.raises(BundleError):
         save_bundle(tmp_path / "file" / "b", model())

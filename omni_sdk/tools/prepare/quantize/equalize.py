@@ -20,11 +20,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from omni_sdk.tools.prepare.calibration import calibrating_place, sample_runs
 from omni_sdk.tools.prepare.feeds import Feeds
 from omni_sdk.tools.prepare.quantize.ties import Tie, ties_of
 from omni_sdk.tools.prepare.rules.base import constant
-from omni_sdk.tools.prepare.sessions import open_session
-from omni_sdk.tools.saving import save_model
+from omni_sdk.tools.prepare.sessions import open_session, run
+from omni_sdk.tools.saving import save_graph, save_model
 
 FAINTEST = 2.0**-20
 """Channels whose range is a smaller fraction of the loudest one's count as silent and keep their scale."""
@@ -86,11 +87,13 @@ def _ranges(
     for name in names:
         _observe(model, values[name])
     augmented = beside.with_name("observed.onnx")
-    ir.save(model, augmented)
+    save_graph(augmented, model)
     session, found = open_session(augmented, optimize=False), dict[str, NDArray[np.float32]]()
-    for sample in samples:
-        outputs = session.run([_observed(name) for name in names], dict(sample))
-        for name, largest in zip(names, outputs, strict=True):
+    for index, sample in enumerate(samples):
+        with sample_runs(calibrating_place(index)):
+            outputs = run(session, sample)
+        for name in names:
+            largest = outputs[_observed(name)]
             found[name] = np.maximum(found.get(name, largest), largest)
     return found
 

@@ -29,6 +29,7 @@ from omni_sdk.tools.prepare.quantize.selection import Group, groups_of
 from omni_sdk.tools.prepare.quantize.tables import tables_of
 from omni_sdk.tools.prepare.report import Bargain, Point
 from omni_sdk.tools.prepare.timing import fastest_seconds, race
+from omni_sdk.tools.saving import save_graph
 
 WORTH = 0.995
 """A selection counts as faster where it takes at most this fraction of the time."""
@@ -248,7 +249,7 @@ class Gate:
         """Write the model with `nodes` quantized; with layers of none, it is the fastest FP32 model."""
         quantized, floats = (self.recipe.quantized, self.recipe.floats) if self.recipe else (None, self.rival)
         model, ledger = build(quantized, floats, nodes, out.parent, operators=self.operators)
-        ir.save(model, out)
+        save_graph(out, model)
         return ledger
 
     def _seconds(self, graph: Path) -> float:

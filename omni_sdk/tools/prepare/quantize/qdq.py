@@ -17,6 +17,9 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import MinMaxCalibrater, PercentileCalibrater, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from omni_sdk.errors import ModelError
+from omni_sdk.session import explained
+from omni_sdk.tools.prepare.calibration import calibrating_place, sample_runs
 from omni_sdk.tools.prepare.feeds import Feeds
 from omni_sdk.tools.prepare.quantize.protos import fill_again, hollow_out, load_only
 from omni_sdk.tools.prepare.quantize.scheme import Scheme
@@ -61,6 +64,11 @@ def calibrate(graph: Path, samples: Sequence[Feeds], method: CalibrationMethod) 
     Returns
     -------
     TensorsData
+
+    Raises
+    ------
+    InputError
+        Where the model does not run on a sample.
     """
     augmented = graph.with_name("augmented.onnx")
     with tempfile.TemporaryDirectory(dir=graph.parent) as scratch:
@@ -73,12 +81,22 @@ def calibrate(graph: Path, samples: Sequence[Feeds], method: CalibrationMethod) 
         fill_again(augmented, weights)
         calibrator.infer_session = open_session(augmented, optimize=False)
         with contextlib.redirect_stdout(io.StringIO()):  # the calibrators print what they do
-            for sample in samples:
-                calibrator.collect_data(_Reader([sample]))
+            for index, sample in enumerate(samples):
+                with sample_runs(calibrating_place(index)):
+                    _collect(calibrator, sample)
             ranges: TensorsData = calibrator.compute_data()
     finally:
         augmented.unlink(missing_ok=True)
     return ranges
+
+
+def _collect(calibrator: Any, sample: Feeds) -> None:
+    try:
+        calibrator.collect_data(_Reader([sample]))
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # ONNX Runtime raises of many kinds
+        raise ModelError(explained(error)[0]) from error
 
 
 def _calibrator(graph: Path, method: CalibrationMethod, augmented: Path) -> Any:

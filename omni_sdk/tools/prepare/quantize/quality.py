@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from omni_sdk.errors import InputError
 from omni_sdk.tools.metrics import RESOLUTIONS, log_spectral_distance, multi_resolution_stft_distance, snr_db
+from omni_sdk.tools.prepare.calibration import sample_runs
 from omni_sdk.tools.prepare.feeds import Feeds
 from omni_sdk.tools.prepare.sessions import open_session, run
 
@@ -50,12 +51,14 @@ class Judge:
         Raises
         ------
         InputError
-            Where an output is not finite, or constant, so that no ratio of signal to noise exists.
+            Where the model does not run on a sample, or an output is not finite, or constant, so that no ratio of
+            signal to noise exists.
         """
         session = open_session(original)
         expected = []
         for index, sample in enumerate(samples):
-            outputs = run(session, sample)
+            with sample_runs(f"held-out sample {index}"):
+                outputs = run(session, sample)
             counted = {
                 name: array
                 for name, array in outputs.items()

@@ -21,6 +21,7 @@ from onnxscript.optimizer import remove_unused_nodes
 from omni_sdk.tools.prepare.quantize.selection import Group
 from omni_sdk.tools.prepare.rules.base import constant
 from omni_sdk.tools.prepare.symbolic_bounds import attribute_of
+from omni_sdk.tools.saving import writing
 
 SMALLEST_TABLE = 1 << 20
 """Bytes in float; smaller tables bring nothing that anyone would notice."""
@@ -121,9 +122,10 @@ def _externalized(
     arrays: Sequence[NDArray[np.generic]], name: str, folder: Path, file: str
 ) -> Sequence[ir.ExternalTensor]:
     tensors = [ir.tensor(array, name=f"{name}.{part}") for array, part in zip(arrays, ("bytes", "scales"), strict=True)]
-    made: Sequence[ir.ExternalTensor] = ir.external_data.convert_tensors_to_external(
-        tensors, folder, file, alignment=PAGE_BYTES, align_threshold=0
-    )
+    with writing(folder / file):
+        made: Sequence[ir.ExternalTensor] = ir.external_data.convert_tensors_to_external(
+            tensors, folder, file, alignment=PAGE_BYTES, align_threshold=0
+        )
     return made
 
 

@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omni_sdk.errors import ModelError
 from omni_sdk.tools.prepare.feeds import Feeds, InputSpec, at_size, make_feeds, named_dimensions
 from omni_sdk.tools.prepare.sessions import open_session, run
 from omni_sdk.tools.prepare.timing import FEWEST_RUNS, MOST_RUNS
+from omni_sdk.tools.saving import full
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,11 @@ def seconds_of_layers(graph: Path, step: Step, threads: int | None) -> Mapping[s
         What to run it on.
     threads : int or None
         Of the operators' pool.
+
+    Raises
+    ------
+    BundleError
+        Where the disk has no room for the profile.
     """
     with tempfile.TemporaryDirectory(dir=graph.parent) as scratch:
         session = open_session(graph, threads=threads, profile=Path(scratch) / "run")
@@ -80,7 +87,7 @@ def seconds_of_layers(graph: Path, step: Step, threads: int | None) -> Mapping[s
         while runs < FEWEST_RUNS or (time.perf_counter() - start < ENOUGH_SECONDS and runs < MOST_RUNS):
             run(session, step.feeds)
             runs += 1
-        events = json.loads(Path(session.end_profiling()).read_text())
+        events = _events(Path(session.end_profiling()))
     fastest: dict[str, float] = {}
     for event in events:
         name = str(event.get("name", ""))
@@ -88,3 +95,12 @@ def seconds_of_layers(graph: Path, step: Step, threads: int | None) -> Mapping[s
             node, seconds = name.removesuffix(KERNEL_TIME), float(event["dur"]) * 1e-6
             fastest[node] = min(seconds, fastest.get(node, seconds))
     return fastest
+
+
+def _events(profile: Path) -> list[dict[str, Any]]:
+    """What the profiler wrote; it says nothing where the disk did not take all of it."""
+    try:
+        events: list[dict[str, Any]] = json.loads(profile.read_text())
+    except ValueError as error:
+        raise full(profile.parent) from error
+    return events

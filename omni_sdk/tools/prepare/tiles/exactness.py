@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from omni_sdk.tools.metrics import snr_db
 from omni_sdk.tools.prepare.rules.conv1d_node import WEIGHT, number, plain_weights, reach
 from omni_sdk.tools.prepare.sessions import open_session, run
+from omni_sdk.tools.saving import save_graph
 
 COLUMNS = 48
 """Outputs that are compared: whole tiles of every size."""
@@ -38,7 +39,7 @@ def layer_snr_db(direct: Path, tiled: Path, layer: str, seed: int = 0) -> float:
     length = COLUMNS * number(node, "dilation") + reach(node)
     signal = np.random.default_rng(seed).standard_normal((1, length, weights.shape[1])).astype(np.float32)
     alone = tiled.with_name("layer.onnx")
-    ir.save(_alone(node), alone)
+    save_graph(alone, _alone(node))
     got = run(open_session(alone), {"x": signal})["y"]
     return snr_db(_reference(signal[0].astype(np.float64), weights, number(node, "dilation"))[None], got)
 

@@ -18,7 +18,7 @@ from omni_sdk.tools.prepare.rules.conv1d_node import (
     weight_shape,
 )
 from omni_sdk.tools.prepare.winograd import TILES
-from omni_sdk.tools.saving import PAGE_BYTES
+from omni_sdk.tools.saving import PAGE_BYTES, save_graph, writing
 
 SMALLEST_TILED = 3
 """Kernel from which on there are tiles."""
@@ -71,6 +71,11 @@ def retile(direct: Path, tiles: Mapping[str, int], out: Path) -> None:
         The tile of each layer that is not direct, by the node's name.
     out : pathlib.Path
         The `.onnx` file, in the same folder; new weights go beside it, in `.data`.
+
+    Raises
+    ------
+    BundleError
+        Where the disk does not take it.
     """
     model = ir.load(direct)
     changed = []
@@ -86,9 +91,10 @@ def retile(direct: Path, tiles: Mapping[str, int], out: Path) -> None:
         changed.append(value)
     tensors = [value.const_value for value in changed if value.const_value is not None]
     if tensors:
-        written = ir.external_data.convert_tensors_to_external(
-            tensors, out.parent, f"{out.name}.data", alignment=PAGE_BYTES, align_threshold=0
-        )
+        with writing(out):
+            written = ir.external_data.convert_tensors_to_external(
+                tensors, out.parent, f"{out.name}.data", alignment=PAGE_BYTES, align_threshold=0
+            )
         for value, tensor in zip(changed, written, strict=True):
             value.const_value = tensor
-    ir.save(model, out)
+    save_graph(out, model)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -171,6 +173,28 @@ BAD = {
     "type": ({"calibration": [{"mel": noise(1, 4, 8).astype(np.float64)}] * 2}, InputError, "float64"),
     "shape": ({"calibration": [{"mel": noise(1, 5, 8)}] * 2}, InputError, r"\[1, 5, 8\]"),
     "not a number": ({"calibration": [{"mel": noise(1, 4, 8) * np.nan}] * 2}, InputError, "NaN"),
+    "not by name": ({"calibration": [noise(1, 4, 8)] * 2}, InputError, "got ndarray - at calibration sample 0"),
+    "one sample": ({"calibration": mels(1)[0]}, InputError, "iterable of samples, got dict - at calibration"),
+    "a number": ({"calibration": 7}, InputError, "iterable of samples, got int - at calibration"),
+    "a callable of nothing": ({"calibration": lambda: None}, InputError, "iterable of samples, got NoneType"),
+    "ragged": ({"calibration": [{"mel": [[1.0], [1.0, 2.0]]}] * 2}, InputError, "Expected an array, .* input mel"),
+    "other keys": ({"calibration": [{"mel": noise(1, 4, 8), 3: 1}] * 2}, InputError, "got 3 too"),
+    "a sample that cannot run, held out": (
+        {"calibration": [*mels(2), {"mel": noise(1, 4, 1)[:, :, :0]}]},
+        InputError,
+        r"\[1, 4, 0\]",
+    ),
+    "steps as a number": ({"step_frames": 5}, SettingsError, "sequence of sizes, got 5 - at step_frames"),
+    "steps as text": ({"step_frames": "128"}, SettingsError, "sequence of sizes, got '128' - at step_frames"),
+    "decibels as text": ({"min_snr_db": "x"}, SettingsError, "got 'x' - at min_snr_db"),
+    "threads as text": ({"threads": "two"}, SettingsError, "got 'two' - at threads"),
+    "threads below none": ({"threads": -3}, SettingsError, "got -3 - at threads"),
+    "seed": ({"seed": -1}, SettingsError, "got -1 - at seed"),
+    "pass as text": ({"skip": "conv1d"}, SettingsError, "sequence of passes, got 'conv1d' - at skip"),
+    "shape as text": ({"shapes": {"mel": "1,4,8"}}, InputError, r"got '1,4,8' - at shapes\['mel'\]"),
+    "shape with text": ({"shapes": {"mel": (1, "4", 8)}}, InputError, r"at shapes\['mel'\]"),
+    "shapes without names": ({"shapes": [1, 4, 8]}, InputError, r"mapping from names of inputs, got .* at shapes"),
+    "fixed without names": ({"fix": 3}, InputError, r"mapping from names of inputs, got 3 - at fix"),
     "silence": ({"calibration": [{"mel": np.zeros((1, 4, 8), np.float32)}] * 2}, InputError, "constant"),
     "folder": ({"calibration": "/nonexistent"}, InputError, "npz"),
 }
@@ -214,6 +238,55 @@ def test_no_room_on_disk(model, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(BundleError, match="bytes free"):
         prepare(model, tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_disk_that_gets_full_midway_is_told(model, tmp_path, monkeypatch, number):
+    """Whichever of the writers it hits: none of onnx-ir's is let through as it is."""
+    honest, calls = ir.save, []
+
+    def failing(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(ir, "save", failing)
+    with pytest.raises(BundleError, match=r"room on the disk|No space left"):
+        prepare(model, tmp_path / "out", step_frames=(4,))
+    assert len(calls) == number + 1 and not (tmp_path / "out").exists()
+
+
+@needs_operators
+def test_a_profile_cut_short_is_a_full_disk(model, tmp_path, monkeypatch):
+    honest = Path.read_text
+
+    def cut(self, *arguments, **options):
+        text = honest(self, *arguments, **options)
+        return text[: len(text) // 2] if self.name.startswith("run") else text
+
+    monkeypatch.setattr(Path, "read_text", cut)
+    with pytest.raises(BundleError, match="room on the disk"):
+        prepare(model, tmp_path / "out", step_frames=(4,))
+
+
+def test_an_input_that_cannot_run_is_named_as_the_sample_that_it_is(tmp_path):
+    model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["" : 18]>
+        agraph (float[1, 4, T] x, int64[1] shift, float[4, 4, 3] w) => (float[1, 4, L] y) {
+            three = Constant <value = int64[1] {3}> () axes = Constant <value = int64[1] {2}> ()
+            zero = Constant <value = int64[1] {0}> () apart = Sub(three, shift)
+            sizes = Constant <value = int64[2] {1, 4}> () size = Concat <axis = 0> (sizes, apart)
+            e = Expand(x, size) y = Conv(e, w) }""")
+    path = save(model, {"w": noise(4, 4, 3)}, tmp_path / "model.onnx")
+    good = [{"x": noise(1, 4, 1, seed=seed), "shift": np.zeros(1, np.int64)} for seed in range(6)]
+    bad = {"x": noise(1, 4, 2), "shift": np.zeros(1, np.int64)}
+    for place in (0, 3, 4):
+        samples = [bad if index == place else each for index, each in enumerate(good)]
+        with pytest.raises(InputError, match=rf"that the model runs on.* - at calibration sample {place}"):
+            prepare(path, tmp_path / "out", calibration=samples, measure=False, skip=["conv1d"])
+    samples = [*good[:2], bad, *good[3:]]
+    with pytest.raises(InputError, match=r"that the model runs on.* - at held-out sample 0"):
+        prepare(path, tmp_path / "out", calibration=samples, measure=False)
 
 
 def test_something_else_in_the_way(model, tmp_path):
