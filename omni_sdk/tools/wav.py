@@ -77,8 +77,9 @@ def wav_file(path: str | os.PathLike[str], sample_rate: int, samples: int) -> It
     Raises
     ------
     InputError
-        Where the file cannot be written.
+        Where the file cannot be written, or WAV cannot count the samples.
     """
+    _check_length(samples, path)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("wb") as file, wave.open(file, "wb") as writer:
@@ -108,8 +109,9 @@ def player(command: str, sample_rate: int, samples: int) -> Iterator[Sink]:
     Raises
     ------
     InputError
-        Where the program cannot be started, stops reading, or reports a failure.
+        Where the program cannot be started, stops reading, or reports a failure; or WAV cannot count the samples.
     """
+    _check_length(samples, "play")
     try:
         process = subprocess.Popen(shlex.split(command), stdin=subprocess.PIPE)
     except (OSError, ValueError, IndexError) as error:
@@ -133,6 +135,14 @@ def player(command: str, sample_rate: int, samples: int) -> Iterator[Sink]:
             f"Expected a program that plays WAV from its standard input, got {got}, exit status {status} - at play",
             hint=f"try it by itself: {command} < speech.wav",
         ) from broken
+
+
+def _check_length(samples: int, where: str | os.PathLike[str]) -> None:
+    if samples > MAX_SAMPLES:
+        raise InputError(
+            f"Expected at most {MAX_SAMPLES} samples for WAV, got {samples} - at {where}",
+            hint="decode the codes in several files",
+        )
 
 
 def _announce(writer: wave.Wave_write, sample_rate: int, samples: int) -> None:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import omni_sdk as omni
 from omni_sdk.cli import main
 from omni_sdk.tools.export import code2wav, reference_checkpoint
 from omni_sdk.tools.synth import Synthesis, audio_of, chunk_sizes, read_codes
+from omni_sdk.tools.wav import MAX_SAMPLES, header, player, wav_file
 
 FRAMES = 40
 ROUNDING = 1 / 32_767
@@ -164,6 +166,16 @@ def test_a_player_that_does_not_play_is_told(bundle: Path, saved: Path, command:
     result = call(bundle, saved, "--play", command)
     assert result.exit_code == 1
     assert message in result.output
+
+
+@pytest.mark.parametrize("sink", [wav_file, player], ids=["file", "player"])
+def test_more_samples_than_wav_can_count_are_refused_before_anything_is_written(tmp_path: Path, sink: Any) -> None:
+    place = str(tmp_path / "long.wav")
+    message = f"Expected at most {MAX_SAMPLES} samples for WAV, got {2**31}"
+    with pytest.raises(omni.InputError, match=message), sink(place, 24_000, 2**31):
+        pass
+    assert not list(tmp_path.iterdir())
+    assert len(header(24_000, MAX_SAMPLES)) == 44
 
 
 def test_a_model_without_state_or_audio_is_told(bundle: Path, saved: Path, tmp_path: Path) -> None:
