@@ -39,6 +39,7 @@ from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, Pass, passes
 from omni_sdk.tools.prepare.source import SourceModel
 from omni_sdk.tools.prepare.tiles.choice import Chooser, Tiled
 from omni_sdk.tools.prepare.tiles.clock import steps_of
+from omni_sdk.tools.prepare.tiles.layout import faster_layout
 from omni_sdk.tools.prepare.timing import race
 from omni_sdk.tools.saving import save_bundle
 
@@ -152,6 +153,7 @@ def prepare(
         rewritten = work.rewritten(onnxruntime=target == "cpu", say=_part(say, 0.1, 0.2))
         frames = step_frames if measure else ()
         rows, tiled = work.tiled(rewritten, min_fp32_snr_db, frames, _part(say, 0.2, 0.45))
+        is_tiled = tiled.tiling is not None and tiled.tiling.is_kept
         int8 = Chosen(None, "INT8 was not asked for.")
         if quantizing and samples is not None:
             gate = Gate(
@@ -177,7 +179,7 @@ def prepare(
                 rewritten.ledger,
                 *([int8.ledger] if int8.graph else [rows.ledger] if rows is not rewritten else []),
             ],
-            tiling=tiled.tiling if int8.graph is None else None,
+            tiling=tiled.tiling if int8.graph is None and is_tiled else None,
             speed=speed,
             samples=samples,
             int8=int8,
@@ -258,7 +260,8 @@ class _Work:
         )
         steps = steps_of(rows.graph, self.specs, step_frames, self.seed) if rows.ledger.fired and step_frames else []
         chooser = Chooser(rows.graph, self.trials, steps, self.threads, _part(say, 0.2, 1.0))
-        return rows, chooser.run(min_snr_db)
+        tiled = faster_layout(before.graph, chooser.run(min_snr_db), steps, self.threads)
+        return (before if tiled.graph == before.graph else rows), tiled
 
     def speed(self, final: Path) -> Speed:
         """Original against final on the largest trial."""

@@ -79,6 +79,8 @@ class Tiling:
     min_snr_db: float
     snr_db: float  # of the worst output over all trials, against the original
     groups: tuple[Layers, ...]
+    channels_first_ratios: tuple[float, ...] = ()  # time against the model channels first, at each declared size
+    is_kept: bool = True  # False where channels first is faster here, so that the bundle has none of this
 
     def __str__(self) -> str:
         tiled = sum(len(each.layers) for each in self.groups if each.tile > 1)
@@ -93,6 +95,9 @@ class Tiling:
             direct = sum(each.direct_seconds[number] for each in self.groups)
             ratio = sum(each.seconds[number] for each in self.groups) / direct if direct else 1.0
             sentence += f"; {ratio:.2f} x the direct time at {frames}"
+        for frames, ratio in zip(self.step_frames, self.channels_first_ratios, strict=False):
+            sentence += f"; {ratio:.2f} x the time of channels first at {frames}"
+        sentence += "" if self.is_kept else "; so the model stays channels first, without any of these"
         return f"{sentence}."
 
 

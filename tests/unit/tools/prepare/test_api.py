@@ -17,6 +17,7 @@ from omni_sdk.bundle import Bundle
 from omni_sdk.errors import BundleError, InputError, InternalError, ModelError, SettingsError
 from omni_sdk.tools.prepare import prepare
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
+from omni_sdk.tools.prepare.timing import Pace
 
 needs_operators = pytest.mark.skipif(not has_operators(), reason="the operators' library is not built")
 
@@ -33,7 +34,8 @@ def model(tmp_path):
 
 
 @needs_operators
-def test_a_bundle_that_says_the_same_and_what_was_done(model, tmp_path):
+def test_a_bundle_that_says_the_same_and_what_was_done(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("omni_sdk.tools.prepare.tiles.layout.race", lambda *arguments: Pace(1.0, 0.5))
     before = digest(model.parent)
     seen = []
     report = prepare(model, tmp_path / "out", progress=lambda what, done: seen.append(done))

@@ -19,7 +19,8 @@ from omni_sdk.tools.prepare import prepare
 from omni_sdk.tools.prepare.pictures import markdown
 from omni_sdk.tools.prepare.rules.conv1d_node import is_conv1d, number
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
-from omni_sdk.tools.prepare.tiles import choice
+from omni_sdk.tools.prepare.tiles import choice, layout
+from omni_sdk.tools.prepare.timing import Pace
 
 pytestmark = pytest.mark.skipif(not has_operators(), reason="the operators' library is not built")
 
@@ -42,7 +43,13 @@ def paces(monkeypatch):
         "seconds_of_layers",
         lambda graph, step, threads: {layer: table[tile] for layer, tile in tiles_in(graph).items()},
     )
+    lay_out(monkeypatch, 0.5)
     return table
+
+
+def lay_out(monkeypatch, ratio):
+    """Dictate the time of channels last against channels first."""
+    monkeypatch.setattr(layout, "race", lambda first, last, feeds, threads: Pace(1.0, ratio))
 
 
 def prepared(model, place, **options):
@@ -66,6 +73,21 @@ def test_the_fastest_tile_is_taken_and_its_weights_alone_are_kept(model, tmp_pat
     expected, got = (run(open_session(graph), feeds)["waveform"] for graph in (model, bundle.graph_path))
     assert snr_db(expected, got) > 80
     assert "| 16x4x7 | 1 | 6 |" in markdown(report)
+
+
+@pytest.mark.parametrize(("ratio", "is_kept"), [(0.9, True), (1.01, True), (1.2, False)])
+def test_a_model_that_is_faster_channels_first_stays_so(model, tmp_path, paces, monkeypatch, ratio, is_kept):
+    lay_out(monkeypatch, ratio)
+    report = prepared(model, tmp_path / "out", step_frames=(16, 4))
+    assert report.tiling.is_kept is is_kept and report.tiling.channels_first_ratios == (ratio, ratio)
+    assert f"{ratio:.2f} x the time of channels first at 16" in str(report)
+    assert ("stays channels first" in str(report)) is not is_kept
+    bundle = Bundle.open(tmp_path / "out")
+    assert bool(tiles_in(bundle.graph_path)) is is_kept is bool(bundle.manifest.provenance["prepared"]["tiles"])
+    assert ("conv1d" in report.rules()) is is_kept
+    feeds = {"mel": noise(1, 4, 30, seed=7)}
+    expected = run(open_session(model), feeds)["waveform"]
+    assert snr_db(expected, run(open_session(bundle.graph_path), feeds)["waveform"]) > 70
 
 
 def test_a_bundle_that_was_prepared_before_keeps_its_tiles(model, tmp_path, paces):
