@@ -158,7 +158,7 @@ def test_the_command_explains_and_reports(exports, tmp_path):
     result = CliRunner().invoke(main, [*arguments, "--report", str(tmp_path / "report")])
     assert result.exit_code == 0, result.output
     assert "snake" in result.output and "parity" in result.output
-    assert json.loads((tmp_path / "report" / "report.json").read_text())["parity"]["trials"] == 4
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["parity"]["trials"] == 6
 
 
 def test_the_command_prints_json_alone(exports, tmp_path):

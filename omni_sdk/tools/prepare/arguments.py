@@ -100,7 +100,7 @@ def check_fixed(fix: object, shapes: object) -> None:
 
 def is_whole(value: object, least: int) -> bool:
     """Whether a value is a whole number of at least `least`, and no truth value."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
 
 
 def _is_sequence(value: object) -> bool:

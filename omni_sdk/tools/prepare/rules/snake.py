@@ -117,7 +117,7 @@ def per_channel(array: NDArray[np.float64], channels: int, channels_last: bool) 
     if array.ndim > RANK:
         return None
     expected = (1, 1, channels) if channels_last else (1, channels, 1)
-    full = array.reshape((1,) * (RANK - array.ndim) + array.shape)
-    if full.shape != expected and full.size != 1:
+    shape: tuple[int, ...] = (1,) * (RANK - array.ndim) + array.shape
+    if shape != expected and array.size != 1:
         return None
-    return np.broadcast_to(full, expected).reshape(channels).astype(np.float32)
+    return np.broadcast_to(array.reshape(shape), expected).reshape(channels).astype(np.float32)
