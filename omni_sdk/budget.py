@@ -140,7 +140,7 @@ class AtOnce:
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """What a run takes of an arena; `measured` where the arena grew for it, else it is no more than was there."""
+    """What a run takes of an arena; `measured` where the arena grew for it by half or more of that, else a bound."""
 
     bytes: int
     elements: int
@@ -360,12 +360,13 @@ class RunBudget:
     def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, exact: bool) -> None:
         """A run that made the arena grow needs what it then reached; one that did not, no more than was there.
 
-        One that failed, or that others ran beside, tells how far the arena grew and not what it needs itself.
+        One that failed, or that others ran beside, tells how far the arena grew and not what it needs itself. What was
+        there before may be most of what a run is then taken to need: that much is a bound, and no measure to scale by.
         """
         reached = found + growth
         if exact:
             need = reached if growth else min(found, self.expected(shapes, model) or found)
-            self._needs[model, shapes] = _Need(need, _elements(shapes), bool(growth) or not found)
+            self._needs[model, shapes] = _Need(need, _elements(shapes), growth >= found)
         self._arenas[self._key(model)] = max(self.arena_of(model), reached)
 
 

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # First block of the arena that a host's models share; it grows as runs need it.
 SHARED_ARENA_BYTES = 1 << 20
+# Far more than a thread's own data takes; asked for, given back, never touched.
+ROOM_BESIDE_A_STACK = 2 << 20
 
 
 def share_threads(settings: Settings) -> None:
@@ -70,13 +72,18 @@ class Arena:
 
 
 def require_threads(count: int, source: Source) -> None:
-    """Asks the system for threads, because ONNX Runtime waits for ever where it gets some of a pool's and not all."""
+    """Asks the system for threads, because ONNX Runtime waits for ever where it gets some of a pool's and not all.
+
+    And for a little room beside their stacks: where a thread finds none for its thread-local data, the C library ends
+    the process.
+    """
     over, started = threading.Event(), list[threading.Thread]()
     try:
         for _ in range(count):
             thread = threading.Thread(target=over.wait, daemon=True)
             thread.start()
             started.append(thread)
+        np.empty(count * ROOM_BESIDE_A_STACK, np.uint8)
     except (RuntimeError, MemoryError) as error:
         raise ModelError(
             f"Expected {count} more threads, got {len(started)} from the system - at load of {source}",

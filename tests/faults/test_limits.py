@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from victims import SETTINGS, dense, load_and_try
 
 import omni_sdk as omni
-from omni_sdk import profiles, session
+from omni_sdk import process_pools, profiles
 from omni_sdk.bundle import Bundle, create
 from omni_sdk.source import Source
 
@@ -65,7 +66,7 @@ def test_whatever_address_space_is_left_the_process_lives(large_model, threads):
 
 
 def test_threads_that_the_system_does_not_give_are_told(monkeypatch):
-    class NoMore(session.threading.Thread):
+    class NoMore(threading.Thread):
         started = 0
 
         def start(self):
@@ -74,7 +75,7 @@ def test_threads_that_the_system_does_not_give_are_told(monkeypatch):
             NoMore.started += 1
             super().start()
 
-    monkeypatch.setattr(session.threading, "Thread", NoMore)
+    monkeypatch.setattr(process_pools.threading, "Thread", NoMore)
     with pytest.raises(omni.ModelError, match="Expected 7 more threads, got 2 from the system"):
         graphs.load(graphs.DOUBLE, intra_op_num_threads=8)
 

@@ -79,6 +79,18 @@ def test_a_run_that_finds_its_room_in_the_arena_needs_no_more_than_is_there():
     assert budget.arena == 80 * MIB
 
 
+def test_a_small_run_in_a_large_arena_says_nothing_of_larger_ones():
+    process = Process()
+    budget = RunBudget(100 * MIB, dict, "host", process)
+    run(budget, process, 1000, takes=40 * MIB)
+    with budget.admitted(((10,),), model="other"):
+        process.bytes += MIB // 2
+    assert budget.expected(((10,),), "other") == 40 * MIB + MIB // 2  # a bound, for this size
+    assert budget.expected(((100,),), "other") == 0
+    with budget.admitted(((100,),), model="other"):
+        pass
+
+
 def test_runs_side_by_side_add_up():
     process = Process()
     budget = RunBudget(120 * MIB, dict, "m", process)
