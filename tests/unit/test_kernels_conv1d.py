@@ -116,7 +116,9 @@ def test_a_stream_in_steps_is_the_whole(kernel: int, tile: int, cuts: tuple[int,
 
 @pytest.mark.parametrize("pattern", [False, True], ids=["arena", "pattern"])
 @pytest.mark.parametrize(("kernel", "tile", "dilation"), [(2, 1, 1), (3, 1, 2), (7, 4, 3)])
-def test_a_past_may_be_shorter_than_what_is_looked_back_at(pattern: bool, kernel: int, tile: int, dilation: int) -> None:
+def test_a_past_may_be_shorter_than_what_is_looked_back_at(
+    pattern: bool, kernel: int, tile: int, dilation: int
+) -> None:
     """Also of no column at all, and whether or not ORT gives such a tensor memory.
 
     ORT plans memory by shape from a session's second run on, so all lengths take turns in one session.
@@ -254,7 +256,14 @@ def test_shapes_are_inferred(time: str) -> None:
 
 @pytest.mark.parametrize(
     ("time", "past", "columns"),
-    [("t", "5", "(t)-7"), ("9", "5", 2), ("t", "p", "(t)+(p)-12"), ("9", "p", "(p)-3"), ("t", "", None), ("9", "", None)],
+    [
+        ("t", "5", "(t)-7"),
+        ("9", "5", 2),
+        ("t", "p", "(t)+(p)-12"),
+        ("9", "p", "(p)-3"),
+        ("t", "", None),
+        ("9", "", None),
+    ],
 )
 def test_a_past_of_another_length_gives_another_shape(time: str, past: str, columns: object) -> None:
     text = f"""
