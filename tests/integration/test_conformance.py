@@ -173,7 +173,7 @@ def compare(chosen, folder):
 def test_node_models_equal_raw_onnx_runtime(share, record_property, tmp_path):
     chosen = cases()[::share]
     counts, wrong = compare(chosen, tmp_path)
-    record_property("cases", counts)
+    record_property("cases", dict(counts))
     print(f"{len(chosen)} node models: {dict(counts)}")
     assert wrong == []
     assert counts["equal"] > 0.6 * len(chosen)
