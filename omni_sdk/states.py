@@ -20,7 +20,6 @@ _OUTPUT_MARKS = re.compile(
     r"^(?:present|cur|current|next|new|out|output|cache_out|state_out)[._]|[._](?:out|present|next|new|cur|n|o)$|(?<=[a-z])[N]$"
 )
 _WEAK_MARKS = re.compile(r"^(?:in|input)[._]|[._](?:in|i)$")
-_WEAK_MARKS = re.compile(r"^(?:in|input)[._]|[._](?:in|i)$")
 _HINT = "name the pairs: model.stream(state={'input': 'output', ...})"
 
 

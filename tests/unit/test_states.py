@@ -48,14 +48,6 @@ def test_signals_that_bear_the_marks_of_states_are_none():
     assert match_pairs(specs(x=[4], h_in=[4]), specs(y=[4], h_out=[4])) == {"h_in": "h_out"}
 
 
-def test_signals_that_bear_the_marks_of_states_are_none():
-    assert match_pairs(specs(in__wav=[4]), specs(out__wav=[4])) == {}
-    assert match_pairs(specs(input_x=[4]), specs(output_x=[4])) == {}
-    with pytest.raises(StreamError, match=r"new at each step, got audio_in, h_in, which all(.|\n)*state="):
-        match_pairs(specs(audio_in=[4], h_in=[4]), specs(audio_out=[4], h_out=[4]))
-    assert match_pairs(specs(x=[4], h_in=[4]), specs(y=[4], h_out=[4])) == {"h_in": "h_out"}
-
-
 def test_a_neighbour_of_another_shape_or_type_does_not_count():
     outputs = [*specs(present__h=[5]), TensorSpec.of("next.h", "tensor(double)", [4]), *specs(new__h=[4])]
     assert match_pairs(specs(past__h=[4]), outputs) == {"past.h": "new.h"}

@@ -203,16 +203,6 @@ def test_what_a_stream_begins_with_is_its_own():
         assert np.array_equal(stream.step(x=ones())["y"], first)
 
 
-def test_what_a_stream_begins_with_is_its_own():
-    mine, rate = np.full((1, 4), 5, np.float32), np.array([0], np.int64)
-    with graphs.load(SUMS, intra_op_num_threads=1) as model, model.stream(initial={"past.h": mine}, i=rate) as stream:
-        first = stream.step(x=ones())["y"]
-        mine.fill(99)
-        rate.fill(9)
-        stream.reset()
-        assert np.array_equal(stream.step(x=ones())["y"], first)
-
-
 def test_one_thread_at_a_time(model, monkeypatch):
     inside, leave = threading.Event(), threading.Event()
     with model.stream() as stream, ThreadPoolExecutor(1) as thread:
