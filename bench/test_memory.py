@@ -101,7 +101,7 @@ def test_second_load(models, request, name, settings, goal):
         theirs.append(probe("ort", models[name.removeprefix("prepared-")], warmup=2))
         ours.append(probe("omni", path, warmup=None, settings=settings))
     load = [median(found["load"] for found in side) for side in (ours, theirs)]
-    resident = [median(found["resident"] for found in side) for side in (ours, theirs)]
+    resident = [int(median(found["resident"] for found in side)) for side in (ours, theirs)]
     steady = median(min(own["runs"]) / min(other["runs"]) for own, other in zip(ours, theirs, strict=True))
     TABLE[f"second load, {title}"] = (f"{goal} x", f"{load[0] / load[1]:.2f} x ({load[0]:.2f} of {load[1]:.2f} s)")
     TABLE[f"resident after it, {title}"] = (
