@@ -2,9 +2,9 @@
 
 A load is estimated from the model's size. A run is known from its first time at a shape, when the growth of the
 process's private memory is measured; at a shape not yet seen it is scaled from the largest one that was, by the number
-of input elements, and the first run of all is let through. ORT's arena keeps what it grew to, so a run only adds what
-it needs beyond what runs before it, and those beside it, have made the arena reach. A run that failed, was ended, or
-had a load or other runs beside it teaches nothing of what it needs.
+of input elements, and the first run of all is let through, where copies of its inputs have room. ORT's arena keeps what
+it grew to, so a run only adds what it needs beyond what runs before it, and those beside it, have made the arena reach.
+A run that failed, was ended, or had a load or other runs beside it teaches nothing of what it needs.
 """
 
 from __future__ import annotations
@@ -262,6 +262,22 @@ class RunBudget:
         self._loads += change
         self._begun += 1
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a run can be refused."""
+        return self.limit is not None or (self._within is not None and self._within.is_limited)
+
+    def make_room(self, shapes: ShapeSet, copies: int, *, model: str = "") -> None:
+        """Before inputs of a run are copied: returns once there is room for these bytes of copies and for the run.
+
+        Raises
+        ------
+        MemoryBudgetError
+            Where there is none.
+        """
+        with self._turns.lock:
+            self._wait_for_room(shapes, model, copies)
+
     @contextlib.contextmanager
     def admitted(self, shapes: ShapeSet, *, model: str = "", keep: bool = True) -> Iterator[None]:
         """Around one run: refused where it cannot fit, measured where its shape is new.
@@ -280,9 +296,8 @@ class RunBudget:
         MemoryBudgetError
             Before anything is taken.
         """
-        levels = [self] if self._within is None else [self, self._within]
         with self._turns.lock:
-            self._wait_for_room(levels, shapes, model)
+            levels = self._wait_for_room(shapes, model)
             runs = [level._begin(shapes, model) for level in levels]
             before = self._measure() if any(run.found is not None for run in runs) else 0
             begun = [level._begun for level in levels]
@@ -314,18 +329,20 @@ class RunBudget:
         largest = max(measured, key=lambda need: need.elements)
         return int(largest.bytes * _elements(shapes) / max(1, largest.elements))
 
-    def _wait_for_room(self, levels: list[RunBudget], shapes: ShapeSet, model: str) -> None:
+    def _wait_for_room(self, shapes: ShapeSet, model: str, copies: int = 0) -> list[RunBudget]:
+        """The budgets that the run fits by now: this one, and the larger one about it."""
+        levels = [self] if self._within is None else [self, self._within]
         began = time.monotonic()
         while True:
             try:
                 for level in levels:
-                    level._require(shapes, model)
+                    level._require(shapes, model, copies)
             except MemoryBudgetError as refusal:
                 if level is not levels[-1] and not level.running:
                     raise  # the model's own limit, and no run of its own that would end
                 self._turns.wait(refusal, began)
             else:
-                return
+                return levels
 
     def _begin(self, shapes: ShapeSet, model: str) -> _Run:
         known, quiet = (model, shapes) in self._needs, not self.running and not self._loads
@@ -344,18 +361,19 @@ class RunBudget:
         beside = sum(run.need for run in self._running.get(self._key(model), ()))
         return max(self.arena_of(model), beside + need)
 
-    def _require(self, shapes: ShapeSet, model: str) -> None:
+    def _require(self, shapes: ShapeSet, model: str, copies: int) -> None:
         if self.limit is None:
             return
-        parts, more = self._parts(shapes, model)
+        parts, more = self._parts(shapes, model, copies)
         if self._relieve is not None and not fits(parts, self.limit):
             self._relieve(more, model)
-            parts, _ = self._parts(shapes, model)
+            parts, _ = self._parts(shapes, model, copies)
         require(parts, self.limit, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
 
-    def _parts(self, shapes: ShapeSet, model: str) -> tuple[dict[str, int], int]:
+    def _parts(self, shapes: ShapeSet, model: str, copies: int) -> tuple[dict[str, int], int]:
         more = self._reach(self.expected(shapes, model), model) - self.arena_of(model)
-        return {**self._held(), "arena": self.arena, "this run": more}, more
+        parts = {**self._held(), "arena": self.arena, "copies of inputs": copies, "this run": more}
+        return parts, copies + more
 
     def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, exact: bool) -> None:
         """A run that made the arena grow needs what it then reached; one that did not, no more than was there.

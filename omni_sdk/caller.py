@@ -80,7 +80,7 @@ class Caller:
             found = results.get(key, feeds)
             if found is not None:
                 return self._runner.delivered(found, wanted)
-        ready, copied = feeding.checked(feeds, self._runner.inputs, self._runner.pool)
+        ready, copied = self._checked(feeds)
         self._runner.count_copied(copied, 0)
         if results is None:
             return self._run(ready, wanted, interrupt)
@@ -137,8 +137,18 @@ class Caller:
 
     def warm(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Results of one run that counts as none of the caller's."""
-        ready, _ = feeding.checked(feeds, self._runner.inputs, self._runner.pool)
+        ready, _ = self._checked(feeds)
         return self._warmed(ready)
+
+    def _checked(self, feeds: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """Checked feeds and the bytes copied for that; refused before the first copy where they cannot fit."""
+        inputs, pool = self._runner.inputs, self._runner.pool
+        arrays = feeding.fitting(feeds, inputs)
+        # What idles in the pool is held already, and serves copies first.
+        more = feeding.copies(arrays, inputs) - pool.stats()["idle_bytes"] if self.budget.is_limited else 0
+        if more > 0:
+            self.budget.make_room(self._runner.shapes(arrays), more, model=self.share)
+        return feeding.bindable(arrays, inputs, pool)
 
     def _warmed(self, ready: dict[str, Any]) -> dict[str, Any]:
         shapes = self._runner.shapes(ready)

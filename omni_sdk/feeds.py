@@ -49,20 +49,37 @@ def checked(feeds: Mapping[str, Any], specs: Sequence[TensorSpec], pool: BufferP
         For a name that is missing or unknown, and for a value of the wrong kind, dtype, rank or fixed size, or out of
         the range that the model tells.
     """
+    return bindable(fitting(feeds, specs), specs, pool)
+
+
+def fitting(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """The first half of `checked`: feeds held against the specs, each tensor of numbers an array, nothing copied."""
     check_names(feeds, specs)
+    arrays: dict[str, Any] = {}
+    for spec in specs:
+        value = feeds[spec.name]
+        if spec.element is not None:
+            value = as_array(value, spec)
+            check_shape(value, spec, f"input {spec.name!r}")
+            if spec.allowed is not None:
+                ranges.check(value, spec.name, spec.allowed)
+        arrays[spec.name] = value
+    return arrays
+
+
+def copies(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> int:
+    """Bytes that `bindable` would copy of tensors of numbers."""
+    tensors = [(arrays[spec.name], spec.element.packed) for spec in specs if spec.element is not None]
+    return sum(array.nbytes for array, packs in tensors if packs or not _is_in_one_piece(array))
+
+
+def bindable(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], pool: BufferPool) -> tuple[dict[str, Any], int]:
+    """The second half of `checked`: each value as it can be bound, and the bytes that were copied."""
     ready: dict[str, Any] = {}
     copied = 0
     for spec in specs:
-        value = feeds[spec.name]
-        if spec.element is None:
-            ready[spec.name], moved = _passed(value, spec, pool)
-            copied += moved
-            continue
-        array = as_array(value, spec)
-        check_shape(array, spec, f"input {spec.name!r}")
-        if spec.allowed is not None:
-            ranges.check(array, spec.name, spec.allowed)
-        ready[spec.name], moved = _bindable(array, spec, pool)
+        make = _passed if spec.element is None else _bindable
+        ready[spec.name], moved = make(arrays[spec.name], spec, pool)
         copied += moved
     return ready, copied
 
@@ -261,12 +278,15 @@ def _bindable(array: np.ndarray, spec: TensorSpec, pool: BufferPool) -> tuple[np
 
 
 def _in_one_piece(array: np.ndarray, spec: TensorSpec, pool: BufferPool) -> tuple[np.ndarray, int]:
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+    if _is_in_one_piece(array):
         return np.asarray(array), 0
     copy = pool.array(spec.dtype, array.shape)
     np.copyto(copy, array)
     return copy, copy.nbytes
+
+
+def _is_in_one_piece(array: np.ndarray) -> bool:
+    return bool(array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative)
 
 
 def _signed_range(bits: int) -> tuple[int, int]:

@@ -39,6 +39,28 @@ for cache_dir in (None, folder + "/cache"):
     else:
         print("ran", end=" ")
 """
+GROUP_BYTES = 400 << 20
+GROUPED = """
+import os, sys
+import numpy as np
+
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))  # before anything large is loaded
+import omni_sdk as omni
+from omni_sdk import memory
+
+device = memory.device()
+settings = omni.Settings(intra_op_num_threads=1, memory_limit="75%")
+with omni.load(sys.argv[2] + "/model.onnx", settings, cache_dir=None) as model:
+    rows, told = np.ones((4, 1024), np.float32), []
+    before = model.infer(x=rows)["y"]
+    for exponent in range(6, 20):  # up to 2 GiB of inputs, five times what the group has
+        try:
+            model.infer(x=np.broadcast_to(np.float32(1), (1 << exponent, 1024)))
+        except omni.MemoryBudgetError:
+            told.append(exponent)
+    assert (model.infer(x=rows)["y"] == before).all()
+print(device.limited_by, device.total, *told)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +85,42 @@ def test_whatever_address_space_is_left_the_process_lives(large_model, threads):
         told.append(done.stdout.split())
     assert told[0] == ["ModelError", "ModelError"]
     assert told[-1] == ["ran", "ran"]
+
+
+@pytest.fixture
+def control_group() -> Iterator[Path]:
+    """A control group of its own with a memory limit that the kernel kills for."""
+    for root, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        place = Path("/sys/fs/cgroup", root, f"omni-sdk-{os.getpid()}")
+        try:
+            place.mkdir()
+        except OSError:
+            continue
+        try:
+            (place / limit).write_text(str(GROUP_BYTES))
+            yield place
+            return
+        except OSError:
+            continue
+        finally:
+            place.rmdir()
+    pytest.skip("a control group with a memory limit takes root and a writable hierarchy")
+
+
+def test_within_a_control_group_a_limit_refuses_what_the_kernel_would_kill_for(control_group, large_model):
+    done = subprocess.run(
+        [sys.executable, "-c", GROUPED, str(control_group), str(large_model)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    limited_by, total, *refused = done.stdout.split()
+    assert (limited_by, int(total)) == ("cgroup", GROUP_BYTES)
+    assert refused, "the largest inputs were never refused"
+    assert refused == [str(exponent) for exponent in range(int(refused[0]), 20)]
 
 
 def test_threads_that_the_system_does_not_give_are_told(monkeypatch):

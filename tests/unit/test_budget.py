@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 
+import graphs
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -209,6 +210,24 @@ def test_a_model_refuses_what_cannot_fit_and_goes_on():
             ask(model, 4096)
         assert memory.process().resident - before < 4 * MIB
         ask(model, 256)
+
+
+def test_inputs_that_would_have_to_be_copied_are_refused_before_the_first_copy():
+    wide = np.broadcast_to(np.float32(1), (1 << 25,))  # 128 MiB, if it lay in one piece
+    with graphs.load(graphs.DOUBLE, memory_limit="64 MiB") as model:
+        for _ in range(2):  # the first run of all as well
+            with pytest.raises(MemoryBudgetError, match=r"copies of inputs 12\d\.\d MiB"):
+                model.infer(x=wide)
+            assert model.stats().bytes_peak < 1024
+            assert model.infer(x=wide[:4])["y"].tolist() == [2.0] * 4
+
+
+def test_copies_into_memory_that_idles_need_no_more_room():
+    strided = np.ones((1 << 20, 2), np.float32)[:, 0]  # 4 MiB copied, 4 MiB given back
+    with graphs.load(graphs.DOUBLE, memory_limit="24 MiB") as model:
+        for _ in range(5):
+            assert model.infer(x=strided)["y"][0] == 2
+        assert model.stats().bytes_copied_in == 5 * strided.nbytes
 
 
 def test_a_load_that_cannot_fit_is_refused_before_it_begins(tmp_path, monkeypatch):
