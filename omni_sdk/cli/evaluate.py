@@ -128,19 +128,26 @@ def wer(
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.option("--model", required=True, type=click.Path(exists=True), help="The DNSMOS P.835 model.")
+@click.option("--run", "run_path", type=click.Path(path_type=Path), default=Path("mos-run.jsonl"), show_default=True,
+              help="Scores as they come; the same run goes on from here.")  # fmt: skip
 @Json
-def mos(files: tuple[str, ...], model: str, json_path: Path | None) -> None:
-    """Predicted mean opinion scores (DNSMOS P.835) of recordings; folders are searched for them."""
+def mos(files: tuple[str, ...], model: str, run_path: Path, json_path: Path | None) -> None:
+    """Predicted mean opinion scores (DNSMOS P.835) of recordings; folders are searched for them.
+
+    Exit status 1 where a file could not be scored.
+    """
     from omni_sdk.tools.evaluate.audio import find_audio
     from omni_sdk.tools.evaluate.mos import predict_mos
 
     found = [path for name in files for path in find_audio(name)]
     with counting(console, "scored", len(found)) as advance:
-        report = predict_mos(found, model, on_clip=lambda clip: advance())
+        report = predict_mos(found, model, journal=run_path, on_clip=lambda clip: advance())
     tables.show_mos(console, report)
     _save(report, json_path)
     if report.interrupted:
-        console.print("interrupted: what was scored until then stands above", style="bold yellow")
+        console.print(
+            f"interrupted: what was scored until then stands above, and in {escape(str(run_path))}", style="bold yellow"
+        )
         sys.exit(130)
     if any(clip.prediction is None for clip in report.clips):
         sys.exit(1)

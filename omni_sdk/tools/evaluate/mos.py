@@ -7,7 +7,8 @@ repeated until it fills one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import numpy.typing as npt
 
 import omni_sdk as omni
 from omni_sdk.errors import InputError, ModelError
+from omni_sdk.source import Source
 from omni_sdk.tools.evaluate.audio import read_audio
+from omni_sdk.tools.evaluate.journal import Journal
 from omni_sdk.tools.statistics import Interval, bootstrap_interval
 
 Array = npt.NDArray[np.float64]
@@ -201,6 +204,7 @@ def predict_mos(
     model: str | Path,
     *,
     settings: omni.Settings | None = None,
+    journal: str | Path | None = None,
     on_clip: Callable[[ClipMos], None] = lambda clip: None,
 ) -> MosReport:
     """Score recordings.
@@ -213,8 +217,11 @@ def predict_mos(
         The DNSMOS P.835 model.
     settings : Settings, optional
         For the model.
+    journal : str or Path, optional
+        A file for each clip's scores, on disk before the next is begun. Clips in it whose files are as they were are
+        not scored again.
     on_clip : callable
-        Called with each clip as it is done.
+        Called with each clip as it is done, those of the journal among them.
 
     Returns
     -------
@@ -225,21 +232,64 @@ def predict_mos(
     ------
     ModelError
         The model is another one.
+    InputError
+        The journal is another model's, or cannot be written.
     """
+    with ExitStack() as opened:
+        predictor = opened.enter_context(Dnsmos(model, settings))
+        if journal is None:
+            return _predict(files, predictor, None, on_clip)
+        header = {"kind": "mos", "model": Source(model).fingerprint.hex()}
+        return _predict(files, predictor, opened.enter_context(Journal(journal, header)), on_clip)
+
+
+def _predict(
+    files: Iterable[str | Path], predictor: Dnsmos, journal: Journal | None, on_clip: Callable[[ClipMos], None]
+) -> MosReport:
+    rows = [_from_json(row, journal.path) for row in journal.rows] if journal is not None else []
+    done = {clip.path: (stamp, clip) for stamp, clip in rows}
     clips, interrupted = [], False
-    with Dnsmos(model, settings) as predictor:
-        try:
-            for path in files:
-                clips.append(_score_file(predictor, path))
-                on_clip(clips[-1])
-        except KeyboardInterrupt:  # hours of scores are not to be lost with the last one
-            interrupted = True
+    try:
+        for path in files:
+            stamp = _stamp(path)
+            then, clip = done.get(str(path), (None, None))
+            if clip is None or then != stamp:
+                clip = _score_file(predictor, path)
+                if journal is not None:
+                    journal.append({**asdict(clip), "stamp": stamp})
+            clips.append(clip)
+            on_clip(clip)
+    except KeyboardInterrupt:  # hours of scores are not to be lost with the last one
+        interrupted = True
     scored = [clip.prediction.mos for clip in clips if clip.prediction is not None]
     sig, bak, ovrl = (
         bootstrap_interval([getattr(mos, name) for mos in scored], bounds=SCALE) if scored else None
         for name in Mos.__slots__
     )
     return MosReport(tuple(clips), sig, bak, ovrl, interrupted)
+
+
+def _stamp(path: str | Path) -> list[int] | None:
+    """Size in bytes and time of the last change in nanoseconds; None where there is no such file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _from_json(row: Mapping[str, Any], path: Path) -> tuple[list[int] | None, ClipMos]:
+    """A clip of the journal, and the stamp of its file then."""
+    try:
+        found = row["prediction"]
+        prediction = None
+        if found is not None:
+            mos, every = (Mos(*(float(found[key][name]) for name in Mos.__slots__)) for key in ("mos", "every_window"))
+            prediction = Prediction(mos, every, int(found["windows"]), int(found["lost"]))
+        clip = ClipMos(row["path"], prediction, float(row["seconds"]), int(row["source_rate"]), str(row["detail"]))
+        return row["stamp"], clip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"Expected the scores of a clip, got a row without a usable {error} - at {path}") from error
 
 
 def _score_file(predictor: Dnsmos, path: str | Path) -> ClipMos:

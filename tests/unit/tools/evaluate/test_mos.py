@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from omni_sdk.errors import ModelError
-from omni_sdk.tools.evaluate.mos import POLYNOMIALS, WINDOW, Dnsmos, predict_mos, window_starts
+from omni_sdk.errors import InputError, ModelError
+from omni_sdk.tools.evaluate.mos import POLYNOMIALS, WINDOW, Dnsmos, Prediction, predict_mos, window_starts
 
 onnx = pytest.importorskip("onnx")
 
@@ -88,6 +89,55 @@ def test_files_that_cannot_be_read_are_reported(
     assert report.clips[2].source_rate == 48_000
     assert report.sig is not None
     assert predict_mos([tmp_path / "none.wav"], stand_in).sig is None
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    stand_in: Path, tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, journal, scored = [write_audio(name) for name in ("a.wav", "b.wav", "c.wav")], tmp_path / "run.jsonl", []
+    scores = Dnsmos.score
+
+    def score(self: Dnsmos, samples: npt.NDArray[np.float32]) -> Prediction:
+        scored.append(samples.size)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return scores(self, samples)
+
+    monkeypatch.setattr(Dnsmos, "score", score)
+    broken_off = predict_mos(files, stand_in, journal=journal)
+    assert broken_off.interrupted
+    assert len(broken_off.clips) == 1
+    whole = predict_mos(files, stand_in, journal=journal)
+    assert len(scored) == 4, "the first clip was scored once, the others after the interruption"
+    assert whole.clips[0] == broken_off.clips[0]
+    assert predict_mos(files, stand_in, journal=journal) == whole == predict_mos(files, stand_in)
+    assert len(scored) == 7
+
+
+def test_a_file_that_changed_is_scored_again(stand_in: Path, tmp_path: Path, write_audio: Callable[..., Path]) -> None:
+    journal, path = tmp_path / "run.jsonl", tmp_path / "late.wav"
+    assert predict_mos([path], stand_in, journal=journal).clips[0].prediction is None
+    write_audio("late.wav")
+    first = predict_mos([path], stand_in, journal=journal)
+    assert first.clips[0].prediction is not None
+    write_audio("late.wav", sample_rate=48_000)
+    assert predict_mos([path], stand_in, journal=journal).clips[0].source_rate == 48_000
+
+
+def test_journals_of_other_models_and_broken_rows_are_refused(
+    stand_in: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    journal, other = tmp_path / "run.jsonl", tmp_path / "other.onnx"
+    predict_mos([write_audio("a.wav")], stand_in, journal=journal)
+    onnx.save(onnx.parser.parse_model(STAND_IN.replace("Exp", "Cos")), other)
+    with pytest.raises(InputError, match="Expected the run that was begun here"):
+        predict_mos([], other, journal=journal)
+    for row in ('{"path": "b"}', '{"path": "b", "prediction": {}, "seconds": 1, "source_rate": 1, "detail": ""}'):
+        whole = journal.read_text()
+        journal.write_text(f"{whole}{row}\n")
+        with pytest.raises(InputError, match="without a usable"):
+            predict_mos([], stand_in, journal=journal)
+        journal.write_text(whole)
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
