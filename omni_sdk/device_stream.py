@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from omni_sdk import feeds as feeding
 from omni_sdk.binding import DeviceValue, RunFailed, on_device
-from omni_sdk.errors import StreamError
 from omni_sdk.runner import Runner
 from omni_sdk.session import Session, explained
-from omni_sdk.specs import NATIVE, TensorSpec
+from omni_sdk.specs import NATIVE
 from omni_sdk.states import first_shapes
-from omni_sdk.stream import Results, Stream
+from omni_sdk.stream import CarriedStream, Results
 
 
-class DeviceStateStream(Stream):
+class DeviceStateStream(CarriedStream):
     """A stream whose state never leaves its device.
 
     A step that fails has replaced no state, so it can be taken again.
@@ -52,15 +50,9 @@ class DeviceStateStream(Stream):
         initial: Mapping[str, np.ndarray],
         record: Callable[[float], None],
     ) -> None:
-        super().__init__()
-        self._runner = runner
+        super().__init__(runner, pairs, constants, record)
         self._device = device
-        self._pairs = dict(pairs)
-        self._record = record
-        self._fresh = [spec for spec in runner.inputs if spec.name not in self._pairs and spec.name not in constants]
-        self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
-        steady = [spec for spec in runner.inputs if spec.name in constants]
-        self._constants = self._sent(self._checked(constants, steady))
+        self._constants = self._sent(self._checked(constants, self._steady))
         first = self._checked(initial, [spec for spec in self._state_specs if spec.name in initial])
         self._initial = {name: array.copy() for name, array in first.items()}
         self._results = [spec for spec in runner.outputs if spec.name not in self._pairs.values()]
@@ -74,15 +66,12 @@ class DeviceStateStream(Stream):
         """A copy of every state by input name, in the host's memory; empty before the first step."""
         return {name: np.array(value.numpy()) for name, value in self._states.items()}
 
-    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a snapshot. `StreamError` when it is not one of this model's streams."""
-        if snapshot and snapshot.keys() != self._pairs.keys():
-            raise StreamError(f"Expected the states {', '.join(self._pairs)}, got {', '.join(snapshot)} - at restore")
-        self._states = self._sent(self._checked(snapshot, self._state_specs)) if snapshot else {}
-
     def close(self) -> None:
         super().close()
         self.reset()
+
+    def _go_on_from(self, states: Mapping[str, np.ndarray]) -> None:
+        self._states = self._sent(states)
 
     def _step(self, feeds: dict[str, Any]) -> Results:
         session = self._runner.opened()
@@ -93,7 +82,8 @@ class DeviceStateStream(Stream):
         run.bind_inputs({**self._constants, **states}, fresh)
         run.bind_outputs(kept=self._pairs.values(), delivered=[spec.name for spec in self._results])
         kept, delivered = run.run()
-        self._check_states(kept)
+        for spec in self._state_specs:
+            self._check_state(spec, tuple(kept[self._pairs[spec.name]].shape()))
         self._states = {name: kept[source] for name, source in self._pairs.items()}
         results = {name: self._leased(array) for name, array in delivered.items()}
         self._runner.count_run()
@@ -105,15 +95,6 @@ class DeviceStateStream(Stream):
         zeros = {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self._state_specs}
         return {**zeros, **self._initial}
 
-    def _check_states(self, kept: Mapping[str, DeviceValue]) -> None:
-        for spec in self._state_specs:
-            shape = tuple(kept[self._pairs[spec.name]].shape())
-            if not spec.fits(shape):
-                raise StreamError(
-                    f"Expected a state like {spec}, got {shape} from {self._pairs[spec.name]!r} - at Stream.step",
-                    hint="the stream still has the state before this step; these two are perhaps no pair",
-                )
-
     def _sent(self, arrays: Mapping[str, np.ndarray]) -> dict[str, DeviceValue]:
         return {name: on_device(array, self._device) for name, array in arrays.items()}
 
@@ -122,11 +103,6 @@ class DeviceStateStream(Stream):
         np.copyto(mine, array)
         self._runner.count_copied(0, array.nbytes)
         return mine
-
-    def _checked(self, feeds: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
-        ready, copied = feeding.checked(feeds, specs, self._runner.pool)
-        self._runner.count_copied(copied, 0)
-        return ready
 
 
 def stays_on_device(runner: Runner) -> bool:

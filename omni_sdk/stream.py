@@ -117,8 +117,64 @@ class Stream(ABC):
         self.close()
 
 
-class StateStream(Stream):
-    """A stream whose state goes from outputs to inputs.
+class CarriedStream(Stream):
+    """A stream whose state goes from a step's outputs to the next one's inputs, wherever it lies in between.
+
+    Parameters
+    ----------
+    runner : Runner
+    pairs : mapping of str to str
+        State input -> state output.
+    constants : mapping of str to ndarray
+        Inputs that are the same at every step.
+    record : callable
+        Told the seconds of each step.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        pairs: Mapping[str, str],
+        constants: Mapping[str, Any],
+        record: Callable[[float], None],
+    ) -> None:
+        super().__init__()
+        self._runner = runner
+        self._pairs = dict(pairs)
+        self._record = record
+        self._fresh = [spec for spec in runner.inputs if spec.name not in self._pairs and spec.name not in constants]
+        self._steady = [spec for spec in runner.inputs if spec.name in constants]
+        self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a snapshot. `StreamError` when it is not one of this model's streams."""
+        if snapshot and snapshot.keys() != self._pairs.keys():
+            raise StreamError(f"Expected the states {', '.join(self._pairs)}, got {', '.join(snapshot)} - at restore")
+        states = self._checked(snapshot, self._state_specs) if snapshot else {}
+        self.reset()
+        if states:
+            self._go_on_from(states)
+
+    @abstractmethod
+    def _go_on_from(self, states: Mapping[str, np.ndarray]) -> None:
+        """Takes these for the states, in memory of its own."""
+
+    def _checked(self, feeds: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+        ready, copied = feeding.checked(feeds, specs, self._runner.pool)
+        self._runner.count_copied(copied, 0)
+        return ready
+
+    def _check_state(self, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+        """`StreamError` where a step gave a state of another shape than its input takes."""
+        if not spec.fits(shape):
+            raise StreamError(
+                f"Expected a state like {spec}, got {shape} from {self._pairs[spec.name]!r} - at Stream.step",
+                hint="the stream still has the state before this step; these two are perhaps no pair",
+            )
+
+
+class StateStream(CarriedStream):
+    """A stream whose state lies in buffers of ours.
 
     Each state has two buffers. A step reads one and writes the other, then they swap roles. A bound run has a binding
     for either role, so no state is bound anew, and none is ever copied; a small input that is new at each step may be,
@@ -147,16 +203,10 @@ class StateStream(Stream):
         initial: Mapping[str, np.ndarray],
         record: Callable[[float], None],
     ) -> None:
-        super().__init__()
-        self._runner = runner
-        self._pairs = dict(pairs)
-        self._record = record
-        self._specs = {spec.name: spec for spec in runner.inputs}
-        self._fresh = [spec for spec in runner.inputs if spec.name not in self._pairs and spec.name not in constants]
-        self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
+        super().__init__(runner, pairs, constants, record)
         self._fresh_count = len(self._fresh)
         self._ranges = [(spec.name, spec.allowed) for spec in self._fresh if spec.allowed is not None]
-        self._constants = self._kept(constants, [spec for spec in runner.inputs if spec.name in constants])
+        self._constants = self._kept(constants, self._steady)
         self._initial = self._kept(initial, [spec for spec in self._state_specs if spec.name in initial])
         self._bound: OrderedDict[ShapeSet, BoundRun] = OrderedDict()
         self._run: BoundRun | None = None
@@ -171,20 +221,14 @@ class StateStream(Stream):
         """A copy of every state by input name; empty before the first step."""
         return {name: self._now.feeds[name].copy() for name in self._pairs} if self._now else {}
 
-    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a snapshot. `StreamError` when it is not one of this model's streams."""
-        if snapshot and snapshot.keys() != self._pairs.keys():
-            raise StreamError(f"Expected the states {', '.join(self._pairs)}, got {', '.join(snapshot)} - at restore")
-        states = self._checked(snapshot, self._state_specs) if snapshot else {}
-        self.reset()
-        if states:
-            self._now = self._states({name: self._copied(array) for name, array in states.items()})
-
     def close(self) -> None:
         super().close()
         self._bound.clear()
         self._run = None
         self.reset()
+
+    def _go_on_from(self, states: Mapping[str, np.ndarray]) -> None:
+        self._now = self._states({name: self._copied(array) for name, array in states.items()})
 
     def _step(self, feeds: dict[str, Any]) -> Results:
         if self._runner.session is None:
@@ -234,13 +278,8 @@ class StateStream(Stream):
     def _hand_on(self, results: Results, now: _States) -> Results:
         """After a run whose outputs ORT allocated: those that carry state are the next step's inputs as they are."""
         states = {name: results.pop(source) for name, source in self._pairs.items()}
-        for name, state in states.items():
-            spec = self._specs[name]
-            if not spec.fits(state.shape):
-                raise StreamError(
-                    f"Expected a state like {spec}, got {state.shape} from {self._pairs[name]!r} - at Stream.step",
-                    hint="the stream still has the state before this step; these two are perhaps no pair",
-                )
+        for spec in self._state_specs:
+            self._check_state(spec, states[spec.name].shape)
         after = self._states(states, ours=False)
         self._now, self._spare = after, now if now.ours and after.alike(now) else None
         return results
@@ -276,20 +315,13 @@ class StateStream(Stream):
                 states[spec.name].fill(0)
         return states
 
-    def _checked(self, feeds: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
-        ready, copied = feeding.checked(feeds, specs, self._runner.pool)
-        self._runner.count_copied(copied, 0)
-        return ready
-
     def _kept(self, feeds: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
         """Feeds that stay, whatever becomes of the caller's arrays: copied where they still are these."""
         ready = self._checked(feeds, specs)
-        return {
-            name: self._copied(array)
-            if self._specs[name].element and np.may_share_memory(array, feeds[name])
-            else array
-            for name, array in ready.items()
-        }
+        for spec in specs:
+            if spec.element is not None and np.may_share_memory(ready[spec.name], feeds[spec.name]):
+                ready[spec.name] = self._copied(ready[spec.name])
+        return ready
 
     def _copied(self, array: np.ndarray) -> np.ndarray:
         mine = self._runner.pool.array(array.dtype, array.shape)
