@@ -28,6 +28,7 @@ from omni_sdk.tools.prepare.timing import race
 from omni_sdk.tools.saving import save_bundle, save_model
 
 CALIBRATION_FRAMES = 32
+MIN_SNR_DB = 70.0  # what prepare takes for tiles unless it is told
 
 
 def cache_folder() -> Path:
@@ -84,13 +85,15 @@ class Models:
         bundle = self._made(f"direct-{source.name}", lambda path: prepare(source, path, measure=False))
         return Bundle.open(bundle).graph_path
 
-    def prepared(self, weights: str, *, streaming: bool = False) -> Path:
+    def prepared(self, weights: str, *, streaming: bool = False, min_snr_db: float = MIN_SNR_DB) -> Path:
         """FP32 as `prepare` makes it, with the tiles that are fastest here; its report lies beside it."""
         source = self.exported(weights, streaming=streaming).parent
-        bundle = self._made(
-            f"tiled-{source.name}", lambda path: save_report(prepare(source, path), self.report_of(path))
-        )
-        return Bundle.open(bundle).graph_path
+        name = f"tiled-{source.name}" if min_snr_db == MIN_SNR_DB else f"tiled-{min_snr_db:g}-{source.name}"
+
+        def make(path: Path) -> None:
+            save_report(prepare(source, path, min_fp32_snr_db=min_snr_db), self.report_of(path))
+
+        return Bundle.open(self._made(name, make)).graph_path
 
     @staticmethod
     def report_of(bundle: Path) -> Path:

