@@ -28,8 +28,8 @@ static OrtStatus *check_attributes(const Conv1d *conv)
     if (tile != 1 && tile != 2 && tile != 4 && tile != 6) {
         return fail("Expected 1, 2, 4 or 6, got %lld - at omni::%s, attribute tile", tile, name);
     }
-    if (tile > 1 && conv->kernel < 3) {
-        return fail("Expected a tile of 1 for a kernel below 3, got %lld - at omni::%s, attribute tile", tile, name);
+    if (tile > 1 && conv->kernel < 2) {
+        return fail("Expected a tile of 1 for a kernel of 1, got %lld - at omni::%s, attribute tile", tile, name);
     }
     return NULL;
 }

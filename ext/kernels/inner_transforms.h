@@ -74,6 +74,7 @@ static ALWAYS_INLINE TARGET void transform_body(const float *const *rows, size_t
         transform_body(rows, channels, d, plane, points);                                                         \
     }
 
+TRANSFORM(3)
 TRANSFORM(4)
 TRANSFORM(5)
 TRANSFORM(6)
@@ -91,7 +92,7 @@ TRANSFORM(16)
 static void transform_input(const float *const *rows, size_t channels, size_t points, float *d, size_t plane)
 {
     static void (*const each[MAX_POINTS + 1])(const float *const *, size_t, float *, size_t) = {
-        NULL,         NULL,         NULL,         NULL,         transform_4,  transform_5,
+        NULL,         NULL,         NULL,         transform_3,  transform_4,  transform_5,
         transform_6,  transform_7,  transform_8,  transform_9,  transform_10, transform_11,
         transform_12, transform_13, transform_14, transform_15, transform_16,
     };

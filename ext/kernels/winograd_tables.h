@@ -12,6 +12,13 @@ typedef struct WinogradInput {
 } WinogradInput;
 
 static const WinogradInput winograd_input[17] = {
+    [3] = {
+        .even = {
+            {1.000000000e+00F, 0.000000000e+00F}},
+        .odd = {
+            {1.000000000e+00F}},
+        .infinity = {-1.000000000e+00F, 1.000000000e+00F},
+    },
     [4] = {
         .even = {
             {0.000000000e+00F, 1.000000000e+00F}},
@@ -198,6 +205,8 @@ static const WinogradInput winograd_input[17] = {
 
 /* Powers 0 to 5 of each pair's first point: the output transform. */
 static const float winograd_powers[17][7][6] = {
+    [3] = {
+        {1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F}},
     [4] = {
         {1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F, 1.000000000e+00F}},
     [5] = {

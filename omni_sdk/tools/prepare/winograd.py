@@ -27,15 +27,16 @@ TILES = (1, 2, 4, 6)
 """Outputs of one tile; 1 is direct convolution."""
 
 KERNELS = range(1, 12)
-"""Taps that `omni::Conv1d` takes; tiles above 1 need at least 3."""
+"""Taps that `omni::Conv1d` takes; tiles above 1 need at least 2."""
 
-POINTS = range(4, 17)
-"""Points that tiles of 2, 4 and 6 with 3 to 11 taps need."""
+POINTS = range(3, 17)
+"""Points that tiles of 2, 4 and 6 with 2 to 11 taps need."""
 
 PANEL = 16
 """Output channels that lie side by side in packed weights."""
 
 _PAIRS = {
+    3: "1",
     4: "1",
     5: "5/4 2/5",
     6: "3/2 2/3",
@@ -104,15 +105,15 @@ def transforms(tile: int, kernel: int) -> Transforms:
     Parameters
     ----------
     tile : one of `TILES`; 1 gives the identity, which makes `pack` lay out the weights of a direct convolution
-    kernel : number of taps, one of `KERNELS`, at least 3 where `tile` is above 1
+    kernel : number of taps, one of `KERNELS`, at least 2 where `tile` is above 1
 
     Raises
     ------
     ValueError : for any other tile or kernel
     """
-    if tile not in TILES or kernel not in KERNELS or (tile > 1 and kernel < 3):
+    if tile not in TILES or kernel not in KERNELS or (tile > 1 and kernel < 2):
         raise ValueError(
-            f"Expected a tile of 1 with 1 to 11 taps, or of 2, 4 or 6 with 3 to 11, got tile {tile} with {kernel} taps"
+            f"Expected a tile of 1 with 1 to 11 taps, or of 2, 4 or 6 with 2 to 11, got tile {tile} with {kernel} taps"
             " - at transforms"
         )
     if tile == 1:

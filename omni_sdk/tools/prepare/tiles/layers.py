@@ -20,7 +20,7 @@ from omni_sdk.tools.prepare.rules.conv1d_node import (
 from omni_sdk.tools.prepare.winograd import TILES
 from omni_sdk.tools.saving import PAGE_BYTES, save_graph, writing
 
-SMALLEST_TILED = 3
+SMALLEST_TILED = 2
 """Kernel from which on there are tiles."""
 
 
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def tiles(self) -> tuple[int, ...]:
-        """Tiles other than direct that it can have; with few taps there is little to save."""
+        """Tiles other than direct that it can have; with one tap there is nothing to save."""
         return tuple(tile for tile in TILES if tile > 1) if self.kernel >= SMALLEST_TILED else ()
 
 

@@ -22,7 +22,7 @@ from omni_sdk.tools.prepare.winograd import (
 )
 
 ROOT = Path(__file__).resolve().parents[4]
-TILED = [(tile, kernel) for tile in (2, 4, 6) for kernel in range(3, 12)]
+TILED = [(tile, kernel) for tile in (2, 4, 6) for kernel in range(2, 12)]
 
 
 @pytest.mark.parametrize(("tile", "kernel"), TILED)
@@ -62,7 +62,7 @@ def test_points_amplify_rounding_no_more_than_said(tile: int, decibels: float) -
     assert 10 * np.log10(amplification(tile, 7)) < decibels
 
 
-@pytest.mark.parametrize(("tile", "kernel"), [(3, 7), (2, 2), (1, 12), (6, 0), (8, 3)])
+@pytest.mark.parametrize(("tile", "kernel"), [(3, 7), (2, 1), (1, 12), (6, 0), (8, 3)])
 def test_other_tiles_and_kernels_are_refused(tile: int, kernel: int) -> None:
     with pytest.raises(ValueError, match=f"got tile {tile} with {kernel} taps - at transforms"):
         transforms(tile, kernel)
