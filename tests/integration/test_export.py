@@ -10,12 +10,12 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
+from tiny_config import TINY
 
 from omni_sdk.bundle import Bundle
 from omni_sdk.tools.export import code2wav, reference_checkpoint
 from omni_sdk.tools.export.build import build
 from omni_sdk.tools.export.checkpoint import open_checkpoint
-from omni_sdk.tools.export.config import Config
 
 FRAMES = 90
 TOLERANCE = 1e-5
@@ -154,21 +154,7 @@ def test_rows_of_a_batch_do_not_mix(reference: Path, one_shot: Decoder, tmp_path
 @pytest.mark.parametrize("seed", range(3))
 def test_in_float64_streaming_is_exact_to_rounding(tmp_path: Path, seed: int) -> None:
     """The proof that nothing is approximated: what FP32 leaves is rounding alone. Runs on ONNX's own evaluator."""
-    config = Config(
-        codebook_size=16,
-        num_quantizers=4,
-        hidden_size=16,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attention_bias=True,
-        sliding_window=5,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        upsampling_ratios=(2,),
-        upsample_rates=(3, 2),
-        decoder_dim=16,
-    )
-    checkpoint = open_checkpoint(reference_checkpoint(tmp_path, config=config, seed=seed))
+    checkpoint = open_checkpoint(reference_checkpoint(tmp_path, config=TINY, seed=seed))
     codes = np.random.default_rng(seed).integers(0, 16, (1, 4, 24))
     plain = ReferenceEvaluator(ir.to_proto(build(checkpoint, streaming=False, dtype="float64")[0]))
     (expected,) = plain.run(None, {"audio_codes": codes})
