@@ -55,6 +55,7 @@ def test_everything_is_measured(model: str) -> None:
         assert run.hit_seconds is not None
         assert run.audio_seconds == WIDTH / 1000
         assert [phase for phase, _ in run.phases][:5] == ["import", "load", "warmup", "first", "steady"]
+    assert ultra.model_bytes == found["session"].model_bytes == Path(model).stat().st_size
     assert found["session"].runs[0].hit_rate is None
     assert ultra.snr_db is not None
     assert ultra.snr_db > 100

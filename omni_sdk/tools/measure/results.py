@@ -14,7 +14,8 @@ import psutil
 
 from omni_sdk import cpu, memory
 from omni_sdk import session as sessions
-from omni_sdk.errors import InputError
+from omni_sdk.errors import InputError, OmniError
+from omni_sdk.source import Source
 from omni_sdk.stats import Latency
 from omni_sdk.tools.measure.contenders import Contender
 from omni_sdk.tools.measure.process import Outcome
@@ -112,6 +113,8 @@ class Row:
         Why it was not, or not fully, measured; empty when it was.
     runs : dict of int to Run
         By the number of the round; rounds that failed are missing.
+    model_bytes : int or None
+        Of the model's files; None where it is no ONNX model, or cannot be read.
     snr_db : float or None
         Of its outputs against the first row's; None where there is nothing to compare, infinite where they are equal.
     """
@@ -121,7 +124,17 @@ class Row:
     runs: dict[int, Run] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    model_bytes: int | None = None
     snr_db: float | None = None
+
+    @classmethod
+    def before(cls, contender: Contender) -> Row:
+        """The row of a contender that nothing was measured of yet."""
+        try:
+            size = Source(contender.model).size
+        except OmniError:  # told by whoever loads it
+            size = None
+        return cls(contender, failure=contender.problem, model_bytes=size)
 
     @property
     def name(self) -> str:
@@ -227,6 +240,7 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
         "failure": row.failure,
         "remarks": list(row.remarks),
         "versions": dict(row.versions),
+        "model_bytes": row.model_bytes,
         "snr_db": None if row.snr_db is None else str(row.snr_db),
         "runs": {number: dataclasses.asdict(run) for number, run in row.runs.items()},
     }
@@ -238,6 +252,7 @@ def _row_from_dict(plain: Mapping[str, Any]) -> Row:
         failure=plain["failure"],
         remarks=tuple(plain["remarks"]),
         versions=plain["versions"],
+        model_bytes=plain.get("model_bytes"),
         snr_db=None if plain["snr_db"] is None else float(plain["snr_db"]),
         runs={int(number): _run_from_dict(run) for number, run in plain["runs"].items()},
     )

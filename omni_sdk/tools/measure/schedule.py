@@ -104,14 +104,14 @@ class Race:
         output: str | None = None,
         progress: Progress = lambda name, number, phase: None,
     ) -> None:
-        self.rows = [Row(contender, failure=contender.problem) for contender in contenders]
+        self.rows = [Row.before(contender) for contender in contenders]
         self._inputs, self._folder, self._effort = inputs, folder, effort
         self._sample_rate, self._output, self._progress = sample_rate, output, progress
         self._rounds = 0
 
     def add(self, contender: Contender) -> Row:
         """One more from the next round on."""
-        self.rows.append(Row(contender, failure=contender.problem))
+        self.rows.append(Row.before(contender))
         return self.rows[-1]
 
     def round(self, rows: Sequence[Row] | None = None) -> None:

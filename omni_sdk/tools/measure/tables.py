@@ -101,24 +101,25 @@ def _passes(row: Row) -> str:
 
 
 def _cost(found: Benchmark) -> Table:
-    columns = ("contender", "peak memory", "CPU / inference", "CPU / paced inference", "minor faults", "major faults",
-               "cache hit", "hit rate", "SNR to first row")  # fmt: skip
+    columns = ("contender", "model", "peak memory", "CPU / inference", "CPU / paced inference", "minor faults",
+               "major faults", "cache hit", "hit rate", "SNR to first row")  # fmt: skip
     return Table(
         "Cost",
         columns,
         tuple(_cost_row(row) for row in found.rows if not _is_lever(row, found)),
-        "CPU is processor time of all threads. Paced inferences have pauses of 30 ms between them: a thread pool that"
-        " spins shows there. Faults are per steady inference. A cache hit is a repeat of one request.",
+        "Model: its files. CPU is processor time of all threads. Paced inferences have pauses of 30 ms between them: a"
+        " thread pool that spins shows there. Faults are per steady inference. A cache hit is a repeat of one request.",
     )
 
 
 def _cost_row(row: Row) -> tuple[str, ...]:
     if not row.runs:
-        return (row.name, *[NONE] * 8)
+        return (row.name, *[NONE] * 9)
     hits = [second for run in row.runs.values() for second in run.hit_seconds or ()]
     rate = row.median("hit_rate")
     return (
         row.name,
+        _bytes(row.model_bytes),
         _bytes(row.median("peak_bytes")),
         seconds(row.median("cpu_seconds")),
         seconds(row.median("paced_cpu_seconds")),

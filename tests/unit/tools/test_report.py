@@ -15,7 +15,8 @@ from bench_rows import benchmark, row
 
 from omni_sdk import InputError, Settings
 from omni_sdk.tools import report
-from omni_sdk.tools.measure.results import Benchmark
+from omni_sdk.tools.measure.contenders import Contender
+from omni_sdk.tools.measure.results import Benchmark, Row
 from omni_sdk.tools.measure.suites import Suite, Suites
 from omni_sdk.tools.measure.tables import seconds
 
@@ -138,6 +139,15 @@ def test_json_is_strict_and_comes_back(found: Benchmark, tmp_path: Path) -> None
     assert again.to_dict() == found.to_dict()
     assert again["balanced"].snr_db == math.inf
     assert report.to_html(again) == report.to_html(found)
+
+
+def test_the_size_of_a_model_is_told_where_it_is_known(found: Benchmark, tmp_path: Path) -> None:
+    found.rows[0].model_bytes = 860 << 20
+    again = report.load(report.write(found, tmp_path / "found.json"))
+    assert isinstance(again, Benchmark)
+    assert again.rows[0].model_bytes == 860 << 20
+    assert "860.0 MiB" in report.to_markdown(again)
+    assert Row.before(Contender("torch", "callable", "no.onnx", function="module:function")).model_bytes is None
 
 
 @pytest.mark.parametrize(
