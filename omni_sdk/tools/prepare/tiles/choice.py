@@ -26,7 +26,8 @@ from omni_sdk.tools.prepare.winograd import TILES
 log = logging.getLogger(__name__)
 
 WORTH = 0.97
-"""A tile counts as faster where it takes less than this fraction of the direct time."""
+"""A tile counts as faster where it takes less than this fraction of the best smaller one's time: its weights are larger
+and it is less exact."""
 
 ATTEMPTS = 6
 """Times that a selection within the predicted budget is measured before all layers go back to direct."""
@@ -126,10 +127,11 @@ class Chooser:
         return sum(seconds / total for seconds, total in zip(times[tile][group.name], whole, strict=True) if total > 0)
 
     def _fastest(self, group: Group, times: Times) -> int:
-        if not times or not group.tiles:
-            return 1
-        best = min(group.tiles, key=lambda tile: self._cost(group, tile, times))
-        return best if self._cost(group, best, times) < WORTH * self._cost(group, 1, times) else 1
+        fastest = 1
+        for tile in group.tiles if times else ():
+            if self._cost(group, tile, times) < WORTH * self._cost(group, fastest, times):
+                fastest = tile
+        return fastest
 
     def _noises(self, fastest: Mapping[str, int]) -> dict[str, float]:
         """Noise power, relative to the signal's, of the model with one group alone in its fastest tile."""

@@ -124,6 +124,13 @@ def test_a_tile_that_is_slower_at_one_size_may_be_faster_over_all(model, tmp_pat
     assert sorted(each.tile for each in report.tiling.groups) == [2, 2, 2]
 
 
+def test_a_larger_tile_has_to_be_worth_its_weights(model, tmp_path, paces):
+    paces.update({2: 0.8, 4: 0.79, 6: 0.78})
+    assert {each.tile for each in prepared(model, tmp_path / "nearly").tiling.groups} == {2}
+    paces.update({2: 0.8, 4: 0.79, 6: 0.77})
+    assert {each.tile for each in prepared(model, tmp_path / "worth").tiling.groups} == {6}
+
+
 def test_where_no_tile_is_faster_all_stay_direct(model, tmp_path, paces):
     paces.update({2: 1.0, 4: 1.1, 6: 1.2})
     report = prepared(model, tmp_path / "out")
