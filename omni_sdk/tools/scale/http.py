@@ -142,8 +142,9 @@ class Application:
         return (200 if self.is_ready else UNAVAILABLE), {"name": self._service.signature.name, "ready": self.is_ready}
 
     async def _request(self, headers: dict[str, str], receive: Receive, deadline: Deadline) -> InferRequest:
-        encoding, most = encoding_of(headers), self._service.limits.max_body_bytes
-        body = await read_body(headers, receive, most, deadline)
+        limits = self._service.limits
+        encoding, most = encoding_of(headers), limits.max_body_bytes
+        body = await read_body(headers, receive, most, Deadline(min(limits.deadline_seconds, deadline.left())))
 
         def read() -> InferRequest:
             return parse_request(unpacked(body, encoding, most), headers.get(HEADER_LENGTH), self._service.signature)

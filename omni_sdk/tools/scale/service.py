@@ -39,7 +39,7 @@ class Limits:
     deadline_seconds : float, default 30
         For a whole answer, from the request's first byte to the end of the run; a client may ask for less.
     stream_seconds : float, default 600
-        The same for a stream, to its last sample.
+        The same for a stream, to its last sample; its request's body has `deadline_seconds` at most.
     max_body_bytes : int, default 16 MiB
         Of a request, decompressed.
     max_json_bytes : int, default 64 MiB

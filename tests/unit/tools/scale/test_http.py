@@ -293,7 +293,8 @@ def test_a_client_that_leaves_before_its_body_is_whole(application):
     assert (answer.status, answer.pieces) == (0, [])
 
 
-def test_a_body_that_never_ends(model):
+@pytest.mark.parametrize("path", [INFER, "/v2/models/double/audio"])
+def test_a_body_that_never_ends(model, path):
     application = Application(Service(model, "double", Limits(deadline_seconds=0.05)))
 
     async def scene() -> int:
@@ -305,7 +306,7 @@ def test_a_body_that_never_ends(model):
         async def send(message):
             statuses.append(message.get("status"))
 
-        scope = {"type": "http", "method": "POST", "path": INFER, "headers": []}
+        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         await asyncio.wait_for(application(scope, receive, send), 2)
         return statuses[0]
 
