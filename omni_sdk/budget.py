@@ -28,6 +28,9 @@ PREPACKED = 0.75
 SESSION_BYTES = 16 << 20
 COMPILING = 2.5
 
+# Parts of a run's sum: inputs that have to be copied, and what the arena would grow by.
+COPIES, GROWTH = "copies of inputs", "this run"
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
@@ -38,7 +41,8 @@ class MemoryUse:
     parts : mapping of str to int
         `weights_mapped` (pages of the weights file in memory; shared with other processes that map it), `session`
         (private memory that the load took: prepacked and copied weights, the graph), `arena` (what runs made ORT
-        keep), `results` (arrays over leased buffers, in use and idle), `cache` (cached results).
+        keep), `results` (arrays over leased buffers, in use and idle, cached ones among them), `cache` (the inputs of
+        cached results).
     process : ProcessMemory
         The whole process, for comparison.
     limit : int or None
@@ -169,7 +173,8 @@ class RunBudget:
     measure : callable
         Private bytes of the process.
     relieve : callable, optional
-        Told the bytes that a run needs and that are not left, and its model, before it is refused; may make room.
+        Told the bytes that a run needs beyond what is held, how many of them the arena would grow by, and the run's
+        model, before it is refused; may make room.
     apart : bool, default False
         Whether each model has an arena of its own; otherwise they share one.
     within : RunBudget, optional
@@ -191,7 +196,7 @@ class RunBudget:
         held: Callable[[], Mapping[str, int]],
         where: str,
         measure: Callable[[], int] = memory.private,
-        relieve: Callable[[int, str], None] | None = None,
+        relieve: Callable[[int, int, str], None] | None = None,
         *,
         apart: bool = False,
         within: RunBudget | None = None,
@@ -210,6 +215,7 @@ class RunBudget:
         self._needs: dict[tuple[str, ShapeSet], _Need] = {}
         self._running: dict[str, list[_Run]] = {}
         self._shrink_next = False
+        self._reserved = 0
         self._loads = 0
         self._begun = 0
 
@@ -267,16 +273,26 @@ class RunBudget:
         """Whether a run can be refused."""
         return self.limit is not None or (self._within is not None and self._within.is_limited)
 
-    def make_room(self, shapes: ShapeSet, copies: int, *, model: str = "") -> None:
-        """Before inputs of a run are copied: returns once there is room for these bytes of copies and for the run.
+    @contextlib.contextmanager
+    def copying(self, shapes: ShapeSet, copies: int, *, model: str = "") -> Iterator[None]:
+        """Around the copying of a run's inputs: room for these bytes, and for the run, is there and stays reserved.
 
         Raises
         ------
         MemoryBudgetError
-            Where there is none.
+            Where there is none; nothing was copied.
         """
         with self._turns.lock:
-            self._wait_for_room(shapes, model, copies)
+            levels = self._wait_for_room(shapes, model, copies)
+            for level in levels:
+                level._reserved += copies
+        try:
+            yield
+        finally:
+            with self._turns.lock:
+                for level in levels:
+                    level._reserved -= copies
+                self._turns.tell()
 
     @contextlib.contextmanager
     def admitted(self, shapes: ShapeSet, *, model: str = "", keep: bool = True) -> Iterator[None]:
@@ -364,16 +380,15 @@ class RunBudget:
     def _require(self, shapes: ShapeSet, model: str, copies: int) -> None:
         if self.limit is None:
             return
-        parts, more = self._parts(shapes, model, copies)
+        parts = self._parts(shapes, model, copies)
         if self._relieve is not None and not fits(parts, self.limit):
-            self._relieve(more, model)
-            parts, _ = self._parts(shapes, model, copies)
+            self._relieve(parts[COPIES] + parts[GROWTH], parts[GROWTH], model)
+            parts = self._parts(shapes, model, copies)
         require(parts, self.limit, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
 
-    def _parts(self, shapes: ShapeSet, model: str, copies: int) -> tuple[dict[str, int], int]:
-        more = self._reach(self.expected(shapes, model), model) - self.arena_of(model)
-        parts = {**self._held(), "arena": self.arena, "copies of inputs": copies, "this run": more}
-        return parts, copies + more
+    def _parts(self, shapes: ShapeSet, model: str, copies: int) -> dict[str, int]:
+        growth = self._reach(self.expected(shapes, model), model) - self.arena_of(model)
+        return {**self._held(), "arena": self.arena, COPIES: self._reserved + copies, GROWTH: growth}
 
     def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, exact: bool) -> None:
         """A run that made the arena grow needs what it then reached; one that did not, no more than was there.

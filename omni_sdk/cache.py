@@ -43,6 +43,7 @@ class ResultCache:
         self._names = names
         self._context = context
         self._used_bytes = 0
+        self._own_bytes = 0
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._flights: dict[bytes, _Flight] = {}
         self._lock = threading.Lock()
@@ -56,6 +57,11 @@ class ResultCache:
     def used_bytes(self) -> int:
         """What is stored now."""
         return self._used_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        """What is stored now, without the results, whose memory is the buffer pool's."""
+        return self._own_bytes
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -119,7 +125,7 @@ class ResultCache:
         """Forgets every entry; the counters stay."""
         with self._lock:
             self._entries.clear()
-            self._used_bytes = 0
+            self._used_bytes = self._own_bytes = 0
 
     def _follow(
         self,
@@ -148,21 +154,26 @@ class ResultCache:
         if entry.bytes > self.limit_bytes:
             return
         with self._lock:
-            old = self._entries.pop(key, None)
-            self._used_bytes += entry.bytes - (old.bytes if old else 0)
+            if key in self._entries:
+                self._count(self._entries.pop(key), -1)
             self._entries[key] = entry
+            self._count(entry, +1)
             while self._used_bytes > self.limit_bytes:
-                _, oldest = self._entries.popitem(last=False)
-                self._used_bytes -= oldest.bytes
+                self._count(self._entries.popitem(last=False)[1], -1)
+
+    def _count(self, entry: _Entry, times: int) -> None:
+        self._used_bytes += times * entry.bytes
+        self._own_bytes += times * entry.own_bytes
 
 
 class _Entry:
-    __slots__ = ("bytes", "inputs", "results")
+    __slots__ = ("bytes", "inputs", "own_bytes", "results")
 
     def __init__(self, inputs: tuple[np.ndarray, ...], results: Results) -> None:
         self.inputs = inputs
         self.results = results
-        self.bytes = ENTRY_BYTES + sum(array.nbytes for array in (*inputs, *results.values()))
+        self.own_bytes = ENTRY_BYTES + sum(array.nbytes for array in inputs)
+        self.bytes = self.own_bytes + sum(array.nbytes for array in results.values())
 
 
 class _Flight:

@@ -80,7 +80,7 @@ class Caller:
             found = results.get(key, feeds)
             if found is not None:
                 return self._runner.delivered(found, wanted)
-        ready, copied = self._checked(feeds)
+        ready, copied = self._checked(feeds, keeps=results is not None)
         self._runner.count_copied(copied, 0)
         if results is None:
             return self._run(ready, wanted, interrupt)
@@ -118,7 +118,7 @@ class Caller:
     def warm_up(self, shapes: Mapping[str, Sequence[int]], least: int, most: int) -> ShapeWarmup:
         """The passes of a warm-up at one set of shapes, within these bounds."""
         zeros = shaping.zeros(shapes, self._runner.inputs)
-        ready, _ = feeding.checked(zeros, self._runner.inputs, self._runner.pool)
+        ready, _ = self._checked(zeros)
         return warming.warm(ready, self._warmed, least, most)
 
     def warm_up_in(
@@ -140,15 +140,23 @@ class Caller:
         ready, _ = self._checked(feeds)
         return self._warmed(ready)
 
-    def _checked(self, feeds: dict[str, Any]) -> tuple[dict[str, Any], int]:
-        """Checked feeds and the bytes copied for that; refused before the first copy where they cannot fit."""
+    def _checked(self, feeds: dict[str, Any], *, keeps: bool = False) -> tuple[dict[str, Any], int]:
+        """Checked feeds and the bytes copied for that; refused before the first copy where they cannot fit.
+
+        `keeps`: the result cache will copy them as well.
+        """
         inputs, pool = self._runner.inputs, self._runner.pool
         arrays = feeding.fitting(feeds, inputs)
+        if not self.budget.is_limited:
+            return feeding.bindable(arrays, inputs, pool)
         # What idles in the pool is held already, and serves copies first.
-        more = feeding.copies(arrays, inputs) - pool.stats()["idle_bytes"] if self.budget.is_limited else 0
-        if more > 0:
-            self.budget.make_room(self._runner.shapes(arrays), more, model=self.share)
-        return feeding.bindable(arrays, inputs, pool)
+        more = max(0, feeding.copies(arrays, inputs) - pool.stats()["idle_bytes"])
+        if keeps:
+            more += sum(np.asarray(array).nbytes for array in arrays.values())
+        if more == 0:
+            return feeding.bindable(arrays, inputs, pool)
+        with self.budget.copying(self._runner.shapes(arrays), more, model=self.share):
+            return feeding.bindable(arrays, inputs, pool)
 
     def _warmed(self, ready: dict[str, Any]) -> dict[str, Any]:
         shapes = self._runner.shapes(ready)
@@ -190,7 +198,7 @@ class Caller:
     def _is_large(self, ready: dict[str, Any]) -> bool:
         """Whether a request is beyond every shape that was warmed up."""
         size = sum(np.size(array) for array in ready.values())
-        return all(size > sum(map(math.prod, shapes)) for shapes in self.warmed)
+        return all(size > sum(map(math.prod, shapes)) for shapes in tuple(self.warmed))
 
 
 def keys_early(inputs: tuple[TensorSpec, ...]) -> bool:

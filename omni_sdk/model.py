@@ -26,6 +26,7 @@ from omni_sdk.caller import Caller, keys_early
 from omni_sdk.errors import ClosedError, ModelError
 from omni_sdk.explain import Explanation
 from omni_sdk.parts import parts_of, recipe_of, told_of_shapes
+from omni_sdk.process_pools import give_back_arena
 from omni_sdk.reports import explanation_of, stats_of
 from omni_sdk.settings import Settings
 from omni_sdk.states import with_first_states
@@ -98,7 +99,7 @@ class Model:
         self._runner, self._chunked, self._results = parts.runner, parts.chunked, parts.results
         self._overrides = parts.overrides
         self._mapped_bytes = opened.size if self._compiled.state != "off" or len(opened.files) > 1 else 0
-        budget = RunBudget(settings.memory_limit_bytes, self._held_bytes, self._name)
+        budget = RunBudget(settings.memory_limit_bytes, self._held_bytes, self._name, relieve=self._relieve)
         self._caller = Caller(self._runner, self._results, budget, shrinks=settings.shrink_arena, name=self._name)
         self._calls = AwaitedCalls(settings.async_workers)
         self._closed: str | None = None
@@ -270,8 +271,15 @@ class Model:
             "weights_mapped": self._mapped_bytes if is_open else 0,
             "session": self._loaded_bytes if is_open else 0,
             "results": pool["in_use_bytes"] + pool["idle_bytes"],
-            "cache": self._results.used_bytes if self._results is not None else 0,
+            "cache": self._results.own_bytes if self._results is not None else 0,
         }
+
+    def _relieve(self, need: int, growth: int, name: str) -> None:
+        """A run does not fit: buffers that idle go, and the arena where a first run made it larger than this one."""
+        budget = self._caller.budget
+        self._runner.pool.trim()
+        if not growth and budget.is_idle(name) and give_back_arena(self._runner.opened(), self.inputs):
+            budget.given_back(name)
 
     @contextmanager
     def input_buffers(self, /, **shapes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:

@@ -61,7 +61,7 @@ class Places(dict[str, Place]):
 
     def held(self) -> dict[str, int]:
         """Bytes of each model that is loaded or being loaded, its arena apart."""
-        return {place.name: place.bytes for place in self.values() if place.model or place.loading}
+        return {f"model {place.name}": place.bytes for place in self.values() if place.model or place.loading}
 
     def loading(self) -> bool:
         """Whether a model is being loaded."""
@@ -117,14 +117,17 @@ class Places(dict[str, Place]):
                 place.model = None
             self.runs.given_back(place.name)
 
-    def _relieve(self, need: int, name: str) -> None:
+    def _relieve(self, need: int, growth: int, name: str) -> None:
         """A run needs more than is left: idle models make room for it, and where they cannot, an arena too large."""
         if not self.make_room(need, for_run=True):
-            self._relieve_own(need, name)
+            self._relieve_own(need, growth, name)
 
-    def _relieve_own(self, need: int, name: str) -> None:
-        """A first run may have made the arena larger than the limit, which must not refuse small ones for good."""
-        if self.runs.is_idle(name):
+    def _relieve_own(self, need: int, growth: int, name: str) -> None:
+        """A first run may have made the arena larger than the limit, which must not refuse small ones for good.
+
+        One that a run would make grow is given back in vain: it would grow as far again.
+        """
+        if not growth and self.runs.is_idle(name):
             self._give_back(self[name])
 
     def _by_age(self) -> Iterator[Place]:

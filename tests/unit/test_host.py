@@ -393,7 +393,7 @@ def test_a_run_that_can_never_fit_is_refused_however_long_it_may_wait():
         host["waves"].infer(x=floats(32))
         with pytest.raises(MemoryBudgetError, match="this run") as caught:
             host["waves"].infer(x=floats(64))
-        assert caught.value.parts["waves"] == host.stats().models["waves"].bytes
+        assert caught.value.parts["model waves"] == host.stats().models["waves"].bytes
         host["waves"].infer(x=floats(32))
 
 
@@ -426,7 +426,7 @@ def test_a_refusal_says_what_is_held(paths):
         host._places["large"].bytes *= 2
         with pytest.raises(MemoryBudgetError, match="no model is in use") as caught:
             host["large"].infer(x=X[0])
-        assert set(caught.value.parts) == {"pinned", "arena", "this load"}
+        assert set(caught.value.parts) == {"model pinned", "arena", "this load"}
 
 
 def test_a_models_own_limit_holds_too():
