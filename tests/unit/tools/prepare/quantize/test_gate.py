@@ -19,6 +19,7 @@ from omni_sdk.tools.prepare import prepare
 from omni_sdk.tools.prepare.pictures import save_report
 from omni_sdk.tools.prepare.quantize import gate as gate_module
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
+from omni_sdk.tools.prepare.timing import Pace
 
 pytestmark = pytest.mark.skipif(not has_operators(), reason="the operators' library is not built")
 
@@ -34,10 +35,16 @@ def model(tmp_path):
 def faster_by_bytes(monkeypatch):
     """Seconds that fall with each layer whose weights are bytes: INT8 pays, whatever this machine is busy with."""
 
-    def seconds(graph, feeds, threads=None):
-        return 1.0 - 0.2 * quantized_layers(graph)
+    dictate(monkeypatch, lambda graph: 1.0 - 0.2 * quantized_layers(graph))
 
-    monkeypatch.setattr(gate_module, "fastest_seconds", seconds)
+
+def dictate(monkeypatch, alone, in_turns=None):
+    """Seconds of a graph, timed alone and in turns with another."""
+    in_turns = in_turns or alone
+    monkeypatch.setattr(gate_module, "fastest_seconds", lambda graph, feeds, threads=None: alone(graph))
+    monkeypatch.setattr(
+        gate_module, "race", lambda before, after, feeds, threads=None: Pace(in_turns(before), in_turns(after))
+    )
 
 
 def quantized_layers(graph: Path) -> int:
@@ -90,21 +97,46 @@ def test_a_target_that_cannot_be_met_is_an_honest_float_bundle(model, tmp_path, 
 
 
 def test_what_is_not_faster_here_stays_float(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        gate_module, "fastest_seconds", lambda graph, feeds, threads=None: 1.0 + quantized_layers(graph)
-    )
+    dictate(monkeypatch, lambda graph: 1.0 + quantized_layers(graph))
     report = prepare(model, tmp_path / "out", calibration=mels(), min_snr_db=0, measure=False)
     assert "no selection is faster here" in report.quantization
     assert not any(ops(tmp_path / "out")[op] for op in QUANTIZED)
 
 
+@pytest.mark.parametrize(
+    ("in_turns", "kept", "ratio"),
+    [((1.0, 1.1, 1.2, 1.3), 0, 1.0), ((1.0, 0.6, 0.7, 1.1), 2, 0.7), ((1.0, 0.99, 0.98, 0.9), 3, 0.9)],
+    ids=["none in turns", "the next fastest", "less in turns"],
+)
+def test_times_in_turns_decide_not_those_taken_apart(model, tmp_path, monkeypatch, in_turns, kept, ratio):
+    dictate(
+        monkeypatch, lambda graph: 1.0 - 0.2 * quantized_layers(graph), lambda graph: in_turns[quantized_layers(graph)]
+    )
+    report = prepare(model, tmp_path / "out", calibration=mels(), min_snr_db=0, measure=False)
+    (chosen,) = [point for point in report.frontier if point.chosen]
+    assert (len(chosen.groups), chosen.ratio) == (kept, ratio)
+    assert report.frontier[3].ratio == in_turns[3]
+    assert quantized_layers(Bundle.open(tmp_path / "out").graph_path) == kept
+
+
+def test_only_a_few_selections_meet_fp32_in_turns(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate_module, "TRIES", 2)
+    dictate(
+        monkeypatch,
+        lambda graph: 1.0 - 0.2 * quantized_layers(graph),
+        lambda graph: (1.0, 0.5, 1.1, 1.1)[quantized_layers(graph)],
+    )
+    report = prepare(model, tmp_path / "out", calibration=mels(), min_snr_db=0, measure=False)
+    assert report.frontier[0].chosen and "no selection is faster here" in report.quantization
+
+
 def test_a_layer_that_bytes_make_slower_stays_float_whatever_the_target(model, tmp_path, monkeypatch):
-    def seconds(graph, feeds, threads=None):
+    def seconds(graph):
         layers = [node for node in ir.load(graph).graph if node.op_type == "Conv"]
         last = bool(layers) and layers[-1].inputs[1].producer() is not None
         return 1.0 - 0.2 * quantized_layers(graph) + 0.5 * last
 
-    monkeypatch.setattr(gate_module, "fastest_seconds", seconds)
+    dictate(monkeypatch, seconds)
     report = prepare(model, tmp_path / "out", calibration=mels(), min_snr_db=0, measure=False)
     assert {each.group: each.saved_seconds > 0 for each in report.bargains}["Conv 1x8x7"] is False
     assert all("Conv 1x8x7" not in point.groups for point in report.frontier)
