@@ -23,12 +23,21 @@ from omni_sdk.tools.scale.messages import (
     parse_request,
     render_response,
 )
-from omni_sdk.tools.scale.problems import DEADLINE, METHOD_NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, Problem, problem_of
+from omni_sdk.tools.scale.problems import (
+    DEADLINE,
+    FAILED,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    UNAVAILABLE,
+    Problem,
+    problem_of,
+)
 from omni_sdk.tools.scale.service import Service
 from omni_sdk.tools.scale.signature import VERSION
 
 SMALL_BYTES = 64 << 10
 """Of a body that is read between two others' turns: a few milliseconds. Larger ones are read on a thread."""
+HEAD = "HEAD"
 EXTENSIONS = ["binary_tensor_data"]
 Observe = Callable[[str, int, float], None]
 Pieces = Sequence[bytes | memoryview]
@@ -47,6 +56,8 @@ class Application:
     `POST v2/models/NAME/infer`        a run; JSON, or JSON and binary tensors
     `POST v2/models/NAME/audio`        the same request; chunks of WAV or PCM as they are made
     =================================  ================================================
+
+    `HEAD` gets what `GET` does, without the body.
 
     Parameters
     ----------
@@ -71,7 +82,7 @@ class Application:
             await self._live(receive, send)
         elif scope["type"] == "http":
             try:
-                await self._answer(scope, receive, _Reply(send, self._observe))
+                await self._answer(scope, receive, _Reply(send, self._observe, is_head=scope["method"] == HEAD))
             except Gone:
                 logger.debug("A client went away before its request was whole")
         else:
@@ -100,7 +111,7 @@ class Application:
             raise
         except Exception as error:
             problem = problem_of(error)
-            if problem.status == problem_of(RuntimeError()).status:
+            if problem.status == FAILED:
                 logger.exception("A request failed")
             if reply.has_begun:  # an answer cut short shows as a broken transfer, never as a whole one
                 raise
@@ -126,9 +137,10 @@ class Application:
         if action is None:
             raise Problem(f"Expected a path of the protocol, got {path[:80]!r} - at the request", status=NOT_FOUND)
         is_post = action in ("infer", "audio")
-        if scope["method"] != ("POST" if is_post else "GET"):
-            raise Problem(f"Expected {'POST' if is_post else 'GET'}, got {scope['method']} - at {path[:80]!r}",
-                          status=METHOD_NOT_ALLOWED)  # fmt: skip
+        methods = ("POST",) if is_post else ("GET", HEAD)
+        if scope["method"] not in methods:
+            raise Problem(f"Expected {' or '.join(methods)}, got {scope['method']} - at {path[:80]!r}",
+                          status=METHOD_NOT_ALLOWED, allow=", ".join(methods))  # fmt: skip
         return action, is_post
 
     def _known(self, action: str) -> tuple[int, dict[str, Any]]:
@@ -184,11 +196,12 @@ class Application:
 
 
 class _Reply:
-    """One answer on its way out; with a deadline, a reader who stalls is given up on then."""
+    """One answer on its way out; with a deadline, a reader who stalls is given up on then. To HEAD it has no body."""
 
-    def __init__(self, send: Send, observe: Observe) -> None:
+    def __init__(self, send: Send, observe: Observe, *, is_head: bool) -> None:
         self._sender = send
         self._observe = observe
+        self._is_head = is_head
         self._started = time.perf_counter()
         self.route = "none"
         self.has_begun = False
@@ -201,7 +214,7 @@ class _Reply:
     async def whole(self, status: int, pieces: Pieces, headers: Mapping[str, str]) -> None:
         """A whole answer of known length."""
         await self.begin(status, {**headers, "content-length": str(sum(len(piece) for piece in pieces))})
-        await self._send(_body(b"".join(pieces), more=False))
+        await self._send(_body(b"" if self._is_head else b"".join(pieces), more=False))
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The head of an answer."""

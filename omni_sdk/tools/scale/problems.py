@@ -29,21 +29,31 @@ class Problem(InputError):
         Of HTTP.
     retry_after : float, optional
         Seconds after which another try may succeed.
+    allow : str, optional
+        Methods that the path takes: RFC 9110 wants them with a 405.
     hint : str, optional
         The remedy.
     """
 
     def __init__(
-        self, message: str, *, status: int = BAD_REQUEST, retry_after: float | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = BAD_REQUEST,
+        retry_after: float | None = None,
+        allow: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.retry_after = retry_after
+        self.allow = allow
 
     @property
     def headers(self) -> dict[str, str]:
-        """`Retry-After`, where there is one: whole seconds, at least 1."""
-        return {} if self.retry_after is None else {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+        """`Retry-After`, whole seconds and at least 1, and `Allow`: where there are such."""
+        found = {} if self.retry_after is None else {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+        return found if self.allow is None else {**found, "allow": self.allow}
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -192,6 +192,20 @@ def test_wrong_requests_get_the_reason(application, method, path, body, headers,
     assert asgi.ask(application, "POST", INFER, BODY).status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("GET", INFER, "POST"), ("HEAD", INFER, "POST"), ("POST", "/v2", "GET, HEAD")]
+)
+def test_another_method_is_told_which_are_allowed(application, method, path, allowed):
+    answer = asgi.ask(application, method, path)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/models/double", "/v2/models/double/ready", "/v3"])
+def test_head_is_answered_like_get_without_the_body(application, path):
+    head, get = asgi.ask(application, "HEAD", path), asgi.ask(application, "GET", path)
+    assert (head.status, head.headers, head.body, head.is_whole) == (get.status, get.headers, b"", True)
+
+
 def test_a_body_that_swells_is_not_unpacked_whole(application):
     body = gzip.compress(bytes(3_000_000))
     assert len(body) < 4096
