@@ -136,7 +136,8 @@ def bootstrap_interval(
     low, high = map(float, np.quantile(figures, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
     if low == high and all(map(math.isfinite, bounds)):
         unseen = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / len(data))
-        least, most = (estimate + unseen * (bound - estimate) for bound in bounds)
+        furthest = min(bounds[0], estimate), max(bounds[1], estimate)
+        least, most = (estimate + unseen * (bound - estimate) for bound in furthest)
         return Interval(estimate, least, most, level)
     wider = _widening(len(data), level)
     ends = estimate + wider * (low - estimate), estimate + wider * (high - estimate)

@@ -96,6 +96,12 @@ def test_rows_that_agree_leave_room_for_what_they_missed() -> None:
     assert bootstrap_interval([4.0] * 3) == Interval(4.0, 4.0, 4.0, 0.95)
 
 
+def test_rows_that_agree_beyond_a_bound_keep_their_estimate() -> None:
+    interval = bootstrap_interval([[2, 1], [2, 1]], ratio_of_sums, bounds=(0.0, 1.0))
+    assert (interval.estimate, interval.high) == (2.0, 2.0)
+    assert 0.0 <= interval.low < 2.0
+
+
 def test_what_is_widened_stays_within_the_bounds() -> None:
     interval = bootstrap_interval([[0, 9], [0, 9], [5, 9]], ratio_of_sums, bounds=(0.0, 1.0))
     assert interval.low == 0.0
