@@ -68,7 +68,7 @@ class Facts:
             figures["time_against_original"] = round(self.speed.ratio, 4)
         point = next((each for each in self.int8.frontier if each.chosen and each.groups), None)
         if point is not None:
-            figures["int8_snr_db"] = round(point.snr_db, 2)
+            figures["int8_snr_db"] = round(point.snr_db, 2) if math.isfinite(point.snr_db) else None
             figures["int8_log_spectral_db"] = point.log_spectral_db
             figures["int8_multi_resolution_stft"] = point.multi_resolution_stft
         return figures

@@ -66,7 +66,7 @@ def cells(point: Point) -> list[str]:
     return [
         str(len(point.groups)),
         point.groups[-1] if point.groups else "(FP32)",
-        f"{point.snr_db:.1f}" if math.isfinite(point.snr_db) else "",
+        f"{point.snr_db:.1f}" if point.groups else "",
         "" if point.log_spectral_db is None else f"{point.log_spectral_db:.2f}",
         "" if point.multi_resolution_stft is None else f"{point.multi_resolution_stft:.3f}",
         f"{point.seconds:.4g}",
