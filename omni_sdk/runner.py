@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,6 +26,13 @@ from omni_sdk.stats import Counter
 READY_RUNS = 32
 
 
+class Binder(Protocol):
+    """Something that keeps bound runs of its own: a stream."""
+
+    def unbind(self) -> object:
+        """Lets go of them, and returns them."""
+
+
 class Runner:
     """Runs a session on checked feeds.
 
@@ -34,7 +42,7 @@ class Runner:
     than for as many later ones.
 
     Bound runs lie in `idle`, the last used at the right. Taking one out is what makes it yours; `deque` does that
-    without a lock. The lock guards the counts of copied bytes.
+    without a lock. The lock guards the counts of copied bytes and the set of binders.
 
     Parameters
     ----------
@@ -67,6 +75,8 @@ class Runner:
         self._learned = LearnedShapes()
         self._learned_later = LearnedShapes()
         self._count = Counter()
+        self._binders: weakref.WeakSet[Binder] = weakref.WeakSet()
+        forking.watch(self)
 
     @property
     def runs(self) -> int:
@@ -90,7 +100,7 @@ class Runner:
 
     def shapes(self, feeds: Mapping[str, Any]) -> ShapeSet:
         """Shapes of checked feeds, in the order of the inputs; () for what is no tensor."""
-        return tuple(getattr(feeds[spec.name], "shape", ()) for spec in self.inputs)
+        return _shapes(feeds, self.inputs)
 
     def run(
         self, feeds: dict[str, Any], wanted: dict[str, np.ndarray] | None, interrupt: Interrupt | None
@@ -165,12 +175,21 @@ class Runner:
             raise ClosedError("Expected an open model, got one that was closed meanwhile - at infer")
         return self.session
 
+    def unbind_at_close(self, binder: Binder) -> None:
+        """Has `binder.unbind` called by `close`: a bound run keeps its session alive."""
+        with self._lock:
+            self._binders.add(binder)
+
     def close(self) -> None:
-        """Drops the session and idle memory. Runs under way hold what they need until they end."""
+        """Drops the session, bound runs and idle memory. Runs under way hold what they need until they end."""
         self._learned.clear()
         self._learned_later.clear()
         self.session = None
         self.idle = deque()
+        with self._lock:
+            binders = list(self._binders)
+        for binder in binders:
+            binder.unbind()
         self.pool.trim()
 
     def disown(self) -> None:
@@ -202,7 +221,7 @@ class Runner:
         """A run bound for the shapes of these feeds, the caller's alone; None where output shapes are not known."""
         if not self.bindable:
             return None
-        key = _shapes(feeds, self.inputs)
+        key = self.shapes(feeds)
         output_shapes = learned.get(key)
         if output_shapes is None:
             return None
@@ -240,7 +259,7 @@ class Runner:
         self._count.add()
         self.count_copied(0, copied)
         if self.bindable:
-            learned.learn(_shapes(feeds, self.inputs), _shapes(results, self.outputs))
+            learned.learn(self.shapes(feeds), _shapes(results, self.outputs))
             if self._learned.data_dependent:
                 self.idle.clear()
         return results
@@ -249,7 +268,7 @@ class Runner:
         """An idle run of these shapes; it is the caller's alone. Until it is, only what never changes may be read."""
         if not self.bindable or self._learned.data_dependent:
             return None
-        key = _shapes(feeds, self.inputs)
+        key = self.shapes(feeds)
         for run in reversed(idle.copy()):
             if run.inputs.shapes == key:
                 try:
@@ -266,5 +285,5 @@ class Runner:
         return in_place and not any(np.may_share_memory(array, feed) for feed in feeds.values())
 
 
-def _shapes(arrays: Mapping[str, np.ndarray], specs: tuple[TensorSpec, ...]) -> ShapeSet:
-    return tuple(arrays[spec.name].shape for spec in specs)
+def _shapes(values: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> ShapeSet:
+    return tuple(getattr(values[spec.name], "shape", ()) for spec in specs)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from omni_sdk import feeds as feeding
-from omni_sdk import ranges
+from omni_sdk import forking, ranges
 from omni_sdk._runs import BoundRun
 from omni_sdk.binding import RunFailed
 from omni_sdk.errors import InputError, StreamError
@@ -37,6 +37,7 @@ class Stream(ABC):
         self._lock = threading.Lock()
         self._closed = False
         self._at_close: list[Callable[[], object]] = []
+        forking.watch(self)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Have something called when the stream is closed, at every close."""
@@ -109,6 +110,10 @@ class Stream(ABC):
         self._closed = True
         for callback in self._at_close:
             callback()
+
+    def disown(self) -> None:
+        """In a forked child: another thread may have held the lock at the fork. See `omni_sdk.forking`."""
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Stream:
         return self
@@ -212,6 +217,7 @@ class StateStream(CarriedStream):
         self._run: BoundRun | None = None
         self._now: _States | None = None
         self._spare: _States | None = None
+        runner.unbind_at_close(self)
 
     def reset(self) -> None:
         """Back to the beginning: the states are the initial ones again."""
@@ -223,9 +229,18 @@ class StateStream(CarriedStream):
 
     def close(self) -> None:
         super().close()
-        self._bound.clear()
-        self._run = None
+        self.unbind()
         self.reset()
+
+    def unbind(self) -> object:
+        """Lets go of the bound runs, and returns them. A step under way ends on its own."""
+        held = self._bound, self._run
+        self._bound, self._run = OrderedDict(), None
+        return held
+
+    def disown(self) -> None:
+        super().disown()
+        forking.keep_for_ever(self.unbind())
 
     def _go_on_from(self, states: Mapping[str, np.ndarray]) -> None:
         self._now = self._states({name: self._copied(array) for name, array in states.items()})
@@ -238,10 +253,10 @@ class StateStream(CarriedStream):
             if isinstance(array, np.ndarray) and array.dtype.kind in "iu":
                 ranges.check(array, name, allowed)
         started = time.perf_counter()
-        now, results = self._now, None
+        now, run, results = self._now, self._run, None
         # Quick where the last step's run fits once more: a count that fits lets no state come in by the feeds.
-        if now is not None and self._run is not None and len(feeds) == self._fresh_count:
-            results = self._turn(self._run, feeds, now)
+        if now is not None and run is not None and len(feeds) == self._fresh_count:
+            results = self._turn(run, feeds, now)
         if results is None:
             results = self._careful_step(feeds)
         self._record(time.perf_counter() - started)
@@ -255,8 +270,10 @@ class StateStream(CarriedStream):
         everything = {**checked, **now.feeds}
         if is_first:
             return self._hand_on(self._runner.run(everything, None, None), now)
-        self._run = self._bound_for(everything)
-        results = self._turn(self._run, checked, now) if self._run is not None else None
+        self._run = run = self._bound_for(everything)
+        if self._runner.session is None:  # closed by another thread, perhaps before this run was there to be let go
+            self.unbind()
+        results = self._turn(run, checked, now) if run is not None else None
         return self._hand_on(self._runner.later_step(everything), now) if results is None else results
 
     def _turn(self, run: BoundRun, feeds: dict[str, Any], now: _States) -> Results | None:
@@ -293,16 +310,16 @@ class StateStream(CarriedStream):
 
         Only states that keep their shape can swap buffers: others are handed on as ORT allocated them.
         """
-        key = self._runner.shapes(feeds)
-        run = self._bound.pop(key, None) or self._runner.bound_later_step(feeds)
+        key, bound = self._runner.shapes(feeds), self._bound
+        run = bound.pop(key, None) or self._runner.bound_later_step(feeds)
         if run is None:
             return None
         shapes = dict(zip(run.outputs.names, run.outputs.shapes, strict=True))
         if any(shapes[source] != feeds[name].shape for name, source in self._pairs.items()):
             return None
-        self._bound[key] = run
-        if len(self._bound) > BOUND_SHAPES:
-            self._bound.popitem(last=False)
+        bound[key] = run
+        if len(bound) > BOUND_SHAPES:
+            bound.popitem(last=False)
         return run
 
     def _first_states(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:

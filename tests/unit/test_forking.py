@@ -132,6 +132,48 @@ ends(in_child(check))
 """)
 
 
+@pytest.mark.parametrize("last", ["del model", "model.close()"])
+def test_a_stream_that_outlives_its_model(last):
+    run(f"""
+import gc
+model = graphs.load('g (float[4] x, float[4] "past.h") => (float[4] y, float[4] "present.h")'
+                    '{{ y = Identity("past.h")\\n "present.h" = Add(x, "past.h") }}', intra_op_num_threads=2)
+stream = model.stream()
+for _ in range(3):
+    stream.step(x=x)
+{last}
+gc.collect()
+
+def check():
+    told(lambda: stream.step(x=x))
+    stream.close()
+
+ends(in_child(lambda: told(lambda: stream.step(x=x))))
+ends(in_child(check))
+""")
+
+
+def test_a_stream_whose_step_was_under_way_at_the_fork():
+    run("""
+model = graphs.load(graphs.DOUBLE)
+stream = model.stream(window=omni.Window(left=1))
+inside, leave = threading.Event(), threading.Event()
+stream._infer = lambda feeds: inside.set() or leave.wait(20) and model.infer(feeds)
+thread = threading.Thread(target=stream.step, args=({"x": x},))
+thread.start()
+inside.wait()
+
+def check():
+    stream._infer = model.infer
+    told(lambda: stream.step(x=x))
+    told(stream.flush)
+
+ends(in_child(check))
+leave.set()
+thread.join()
+""")
+
+
 class Thing:
     def __init__(self):
         self.disowned = 0

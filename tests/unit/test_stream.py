@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import graphs
@@ -351,6 +353,41 @@ def test_a_model_closed_under_its_stream(model):
     with pytest.raises(omni.ClosedError):
         heard(stream, [1])
     stream.close()
+
+
+def test_closing_the_model_frees_the_session_under_its_streams(model):
+    stream, other = model.stream(), model.stream()
+    heard(stream, [1, 1, 1])
+    session = weakref.ref(model._runner.session)
+    model.close()
+    gc.collect()
+    assert session() is None
+    for one in (stream, other):
+        with pytest.raises(omni.ClosedError):
+            heard(one, [1])
+    assert (stream.snapshot()["past.h"] == 3).all()
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_step_under_way_ends_when_the_model_is_closed(model, monkeypatch, careful):
+    """Be it on a run that was bound before, or on one that is bound as the model is being closed."""
+    stream = model.stream()
+    heard(stream, [1, 1] if careful else [1, 1, 1])
+    session, whole = weakref.ref(model._runner.session), stream._turn
+    monkeypatch.setattr(stream, "_turn", lambda run, feeds, now: model.close() or whole(run, feeds, now))
+    if careful:
+        bound, made = model._runner.bound_later_step, []
+
+        def late(feeds):
+            made.append(bound(feeds))
+            model.close()
+            return made.pop()
+
+        monkeypatch.setattr(model._runner, "bound_later_step", late)
+    assert heard(stream, [1]) == [3 if careful else 4]
+    monkeypatch.undo()
+    gc.collect()
+    assert session() is None
 
 
 def test_closing_calls_back(model):
