@@ -38,7 +38,7 @@ class VoiceConfig:
     model : str
         Silero VAD.
     threshold : float
-        Probability from which on a window is speech; 0.15 less ends it.
+        Probability from which on a window is speech; 0.15 less ends it, or 0.01 where that is more.
     min_speech_seconds : float
         Speech that begins a turn.
     min_silence_seconds : float

@@ -17,8 +17,8 @@ Samples = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
 WINDOW, CONTEXT = 512, 64
 """Samples of Silero VAD's windows at 16 kHz, and how many of the window before it wants to see again."""
-HYSTERESIS = 0.15
-"""How far below the threshold the probability has to fall for speech to end: Silero's own rule."""
+HYSTERESIS, LEAST = 0.15, 0.01
+"""How far below the threshold the probability has to fall for speech to end, and below what at most: Silero's rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ class Turns:
 
     def __init__(self, config: VoiceConfig) -> None:
         self._threshold = config.threshold
+        self._lower = max(config.threshold - HYSTERESIS, LEAST)
         self._least_speech = max(1, _windows(config.min_speech_seconds))
         self._least_silence = max(1, _windows(config.min_silence_seconds))
         self._least_pause = max(1, _windows(config.eager_seconds)) if config.eager_seconds > 0.0 else 0
@@ -145,7 +146,7 @@ class Turns:
         self._heard.append(window)
         if probability >= self._threshold:
             return self._go_on()
-        if probability < self._threshold - HYSTERESIS or self._silence:
+        if probability < self._lower or self._silence:
             self._silence += 1
         if self._silence >= self._least_silence:
             return self._end()

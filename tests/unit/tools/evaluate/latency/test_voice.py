@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from omni_sdk.tools.evaluate.latency.config import VoiceConfig
 from omni_sdk.tools.evaluate.latency.voice import SAMPLE_RATE, WINDOW, Began, Ended, Event, Paused, Resumed, Turns
@@ -39,6 +40,12 @@ def test_a_pause_shorter_than_the_silence_does_not_end_a_turn() -> None:
 
 def test_a_probability_just_below_the_threshold_holds_a_turn_open() -> None:
     assert [n for n, _ in hear([0.9, 0.9, 0.9, 0.4, 0.4, 0.4, 0.4, 0.9, 0.0, 0.0])] == [2, 9]
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.15, 0.3])
+def test_silence_ends_a_turn_at_any_threshold(threshold: float) -> None:
+    config = VoiceConfig("", threshold, min_speech_seconds=3 * STEP, min_silence_seconds=2 * STEP)
+    assert [n for n, _ in hear([0.9, 0.9, 0.9, 0.0, 0.0], config)] == [2, 4]
 
 
 def test_turns_follow_each_other() -> None:
