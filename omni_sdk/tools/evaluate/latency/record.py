@@ -46,7 +46,7 @@ class Turn:
     detected : float or None
         When the window was complete that made sure of the end; None while it is only suspected.
     cancelled : float or None
-        When the speaker began again, and the answer was dropped.
+        When the speaker began again: the answer was dropped, or its playback cut short.
     spans, chunks : list
         What was done for it, and what came out.
     done : threading.Event

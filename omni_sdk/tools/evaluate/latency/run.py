@@ -102,6 +102,8 @@ class Run:
                 began = self._now()
                 event = voice.step(window)
                 spans.append(Span(VOICE, began - due, began, self._now()))
+                if realtime and self._speaker == INTERRUPTS and isinstance(event, Began):
+                    self._interrupt()
                 self._follow(event, heard, due - heard)
                 if not realtime and self.turns:
                     self.turns[-1].done.wait()
@@ -133,14 +135,18 @@ class Run:
     def _is_answering(self) -> bool:
         if not self.turns or self._failure or (last := self.turns[-1]).detected is None:
             return False
-        heard = play(tuple(last.chunks), self._sample_rate, since=last.detected)
-        return not last.done.is_set() or (heard is not None and heard.ended > self._now())
+        return not last.done.is_set() or self._is_unheard(last, self._now())
+
+    def _is_unheard(self, turn: Turn, now: float) -> bool:
+        """Whether some of what there is of an answer is still to be played."""
+        if turn.detected is None:
+            return False
+        heard = play(tuple(turn.chunks), self._sample_rate, since=turn.detected)
+        return heard is not None and heard.ended > now
 
     def _follow(self, event: Event | None, heard: float, shift: float) -> None:
         """`heard` is how far into the audio we are; `shift` brings that onto the run's clock."""
-        if isinstance(event, Began) and self._speaker == INTERRUPTS:
-            self._cancel()
-        elif isinstance(event, Resumed):
+        if isinstance(event, Resumed):
             self._cancel(since=-1)
             self.turns.pop()
             self.discarded += 1
@@ -157,6 +163,14 @@ class Run:
         self._queues[0].put(_Packet(turn, event.samples, self._now()))
         self._queues[0].put(_Packet(turn, None, self._now(), last=True))
         return turn
+
+    def _interrupt(self) -> None:
+        """Drop what is in the making, and cut short what is being played."""
+        self._cancel()
+        now = self._now()
+        for turn in self.turns:
+            if turn.cancelled is None and self._is_unheard(turn, now):
+                turn.cancelled = now
 
     def _cancel(self, since: int = 0) -> None:
         for turn in self.turns[since:]:

@@ -113,6 +113,39 @@ def test_a_speaker_who_begins_again_interrupts() -> None:
         assert turn.chunks[-1].arrival <= turn.cancelled + 0.2
 
 
+def at_once(item: Any) -> np.ndarray:
+    return np.zeros(500, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("window", "speaker", "realtime", "interrupted"),
+    [
+        (7, "interrupts", True, 1),
+        (28, "interrupts", True, 0),
+        (7, "goes on", True, 0),
+        (7, "interrupts", False, 0),
+    ],
+    ids=["while it is played", "after it was heard", "who lets it play", "as fast as possible"],
+)
+def test_an_answer_that_is_ready_is_cut_short_while_it_is_played(
+    window: int, speaker: str, realtime: bool, interrupted: int
+) -> None:
+    """0.5 s of audio, ready after three windows of 32 ms."""
+    events: dict[int, Event] = {3: ended(3, late=1), window: Began(0.0)}
+    recording = run(events, [("speak", at_once)], realtime=realtime, windows=29, speaker=speaker)
+    report = summarize(recording, ["speak"], RATE, 16_000)
+    (turn,) = recording.turns
+    playback = report.playback(turn)
+    assert playback is not None
+    assert (report.interrupted, report.unanswered, report.underruns) == (interrupted, 0, 0)
+    if interrupted:
+        assert playback.ended == turn.cancelled
+        assert window * STEP <= playback.ended < playback.began + 0.5
+    else:
+        assert turn.cancelled is None
+        assert playback.ended - playback.began == pytest.approx(0.5)
+
+
 def test_what_waits_for_a_dropped_answer_is_dropped_with_it() -> None:
     def burst(item: Any) -> Iterator[int]:
         yield from range(20)
