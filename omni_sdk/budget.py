@@ -312,20 +312,22 @@ class RunBudget:
         MemoryBudgetError
             Before anything is taken.
         """
-        with self._turns.lock:
-            levels = self._wait_for_room(shapes, model)
-            runs = [level._begin(shapes, model) for level in levels]
-            before = self._measure() if any(run.found is not None for run in runs) else 0
-            begun = [level._begun for level in levels]
-            levels[-1].note()
-        succeeded = False
+        runs: list[tuple[RunBudget, _Run, int]] = []
+        before, succeeded = 0, False
         try:
+            with self._turns.lock:
+                levels = self._wait_for_room(shapes, model)
+                for level in levels:
+                    run = level._begin(shapes, model)
+                    runs.append((level, run, level._begun))
+                before = self._measure() if any(run.found is not None for _, run, _ in runs) else 0
+                levels[-1].note()
             yield
             succeeded = True
         finally:
             with self._turns.lock:
-                growth = max(0, self._measure() - before) if any(run.found is not None for run in runs) else 0
-                for level, run, then in zip(levels, runs, begun, strict=True):
+                growth = max(0, self._measure() - before) if any(run.found is not None for _, run, _ in runs) else 0
+                for level, run, then in runs:
                     level._running[level._key(model)].remove(run)
                     if run.found is not None and not level._loads:
                         level._learn(shapes, model, run.found, growth, succeeded and level._begun == then)

@@ -99,26 +99,25 @@ class ResultCache:
         concurrent.futures.CancelledError
             When `told` is done before that thread is. The thread goes on.
         """
-        with self._lock:
-            flight = self._flights.get(key)
-            leads = flight is None
-            if flight is None:
-                flight = self._flights[key] = _Flight()
-        if not leads:
-            return self._follow(flight, key, feeds, compute, timeout, told)
-        try:
+        mine = _Flight()
+        try:  # from before it is known: an interrupt at any moment must not leave it for others to wait for
+            with self._lock:
+                flight = self._flights.setdefault(key, mine)
+            if flight is not mine:
+                return self._follow(flight, key, feeds, compute, timeout, told)
             found = self.get(key, feeds)  # by a leader only: anyone else's look may be overtaken by one coming home
             if found is not None:
                 return found
             with self._lock:
                 self.misses += 1
-            flight.inputs = tuple(feeds[name].copy() for name in self._names)
-            results = flight.results = compute()
-            self._put(key, _Entry(flight.inputs, results))
+            mine.inputs = tuple(feeds[name].copy() for name in self._names)
+            results = mine.results = compute()
+            self._put(key, _Entry(mine.inputs, results))
         finally:
             with self._lock:
-                del self._flights[key]
-            flight.done.set_result(None)
+                if self._flights.get(key) is mine:
+                    del self._flights[key]
+            mine.done.set_result(None)
         return results.copy()
 
     def clear(self) -> None:
