@@ -218,6 +218,7 @@ def _check(stage: StageConfig, where: str) -> None:
     if stage.name in RESERVED:
         raise InputError(f"Expected another name than {', '.join(RESERVED)}, got {stage.name!r} - {where}, name")
     _check_range(stage.frames_per_second, 0.0, 1e6, f"{where}, frames_per_second")
-    for name in ("step_frames", "sample_rate", "frames", "quantizers", "codebook"):
-        if getattr(stage, name) < 1:
-            raise InputError(f"Expected at least 1, got {getattr(stage, name)} - {where}, {name}")
+    for name in ("step_frames", "sample_rate", "frames", "quantizers", "codebook", "seed"):
+        least = 0 if name == "seed" else 1
+        if getattr(stage, name) < least:
+            raise InputError(f"Expected at least {least}, got {getattr(stage, name)} - {where}, {name}")

@@ -63,6 +63,7 @@ def test_the_reference_is_a_word_not_a_path(tmp_path: Path) -> None:
         (("[voice]", "[other]"), "got other"),
         (('model = "vad.onnx"', ""), r"Expected the key model, .* \[voice\]"),
         (("frames = 8", "frames = 0"), "at least 1, got 0 - at .*'talker', frames"),
+        (("frames = 8", "seed = -1"), "at least 0, got -1 - at .*'talker', seed"),
         (("frames = 8", 'frames = "8"'), "Expected int, got '8' - at .*stage 1, frames"),
         (("frames = 8", "frames = true"), "Expected int, got True"),
         (("frames = 8", "frame = 8"), "got frame"),
