@@ -196,7 +196,7 @@ def _interval(by_rater: Sequence[Sequence[float]]) -> Interval:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"Expected a JSON file, got {type(error).__name__}: {error} - at {path}") from error
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object, got {type(content).__name__} - at {path}")

@@ -138,15 +138,18 @@ def test_files_that_are_no_answers_are_reported(mos_key: Path, tmp_path: Path) -
     foreign = ratings(mos_key, honest, "foreign", test="ffff")
     torn = tmp_path / "torn.json"
     torn.write_text('{"format": 1')
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 200_000)
     partial = ratings(mos_key, honest, "partial", answers=json.loads(good.read_text())["answers"][:3])
     wild = ratings(mos_key, lambda t, c: 9, "wild")
     twice = ratings(mos_key, honest, "twice", answers=json.loads(good.read_text())["answers"][:1] * 2)
-    report = score_results([good, again, foreign, torn, partial, wild, twice, tmp_path / "absent.json"], mos_key)
+    report = score_results([good, again, foreign, torn, deep, partial, wild, twice, tmp_path / "absent.json"], mos_key)
     assert report.raters == 1
     expected = {
         "again.json": "a second answer of good",
         "foreign.json": "Expected answers to test 0123, got 'ffff'",
         "torn.json": "Expected a JSON file",
+        "deep.json": "Expected a JSON file, got RecursionError",
         "partial": "of 8 trials are not answered",
         "wild.json": "rating from 1 to 5",
         "twice.json": "each trial of the test once",
