@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,36 @@ def write_json(path: str | Path, report: dict[str, Any]) -> Path:
     path = Path(path)
     # Half of a surrogate pair, as file names and broken JSON bring it, is written as an escape: UTF-8 has none.
     text = json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(escape_surrogates(text))
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"Expected to write a report, got {error.strerror or error} - at {path}") from error
+    write_files({path: escape_surrogates(text)})
     return path
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files, each in one step, once all of them are on the disk.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        What each is to hold, in the order in which they are to appear; folders are made.
+
+    Raises
+    ------
+    InputError
+        One cannot be written.
+    """
+    unfinished = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
+    path = None
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished[path].write_bytes(content)
+        for path, whole in unfinished.items():
+            whole.replace(path)
+    except OSError as error:
+        raise InputError(f"Expected to write a file, got {error.strerror or error} - at {path}") from error
+    finally:
+        for rest in unfinished.values():
+            rest.unlink(missing_ok=True)
 
 
 def escape_surrogates(text: str) -> bytes:

@@ -12,11 +12,12 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from omni_sdk.errors import InputError
 from omni_sdk.tools.evaluate.audio import Clip
 from omni_sdk.tools.evaluate.extras import require
 from omni_sdk.tools.evaluate.listening.loudness import matching_gains
 from omni_sdk.tools.evaluate.listening.plan import Plan, make_plan, read_conditions
-from omni_sdk.tools.evaluate.output import check_writable
+from omni_sdk.tools.evaluate.output import check_writable, escape_surrogates, write_files
 
 FORMAT = 1
 """Of the key and of the results."""
@@ -61,7 +62,7 @@ def write_page(
     folder : str or Path
         `folder/<condition>/<item>.wav`; every condition has every item.
     output : str or Path
-        The page to write; its key gets the same name with `.key.json`.
+        The page to write; its key gets the same name with `.key.json`, and is written first.
     kind : str
         `"mos"` (rate each clip, ITU-T P.800 absolute category rating) or `"abx"` (tell each condition from the
         reference).
@@ -80,7 +81,8 @@ def write_page(
     Raises
     ------
     InputError
-        The folder, kind or reference will not do; or a file cannot be written; it says why.
+        The folder, kind or reference will not do; a file cannot be written, or the key of another test stands where
+        this one's would; it says why.
     """
     page, key = check_writable(output), check_writable(Path(output).with_suffix(".key.json"))
     conditions = read_conditions(folder)
@@ -92,10 +94,15 @@ def write_page(
     matched = dict(zip(plan.audio, gains, strict=True))
     name = f"{random.Random(seed).getrandbits(64):016x}"
 
-    text = _page(plan, name, title, matched)
-    page.write_text(text, encoding="utf-8")
-    key.write_text(json.dumps(_key(plan, name, loudness, matched), indent=1, ensure_ascii=False), encoding="utf-8")
-    return ListeningTest(page, key, len(plan.trials), loudness, len(text.encode()))
+    text = _page(plan, name, title, matched).encode()
+    secret = escape_surrogates(json.dumps(_key(plan, name, loudness, matched), indent=1, ensure_ascii=False))
+    if key.exists() and key.read_bytes() != secret:
+        raise InputError(
+            f"Expected a new key or the same one, got the key of another test - at {key}",
+            hint="answers to that test can be scored with that key alone: choose another output, or move the key",
+        )
+    write_files({key: secret, page: text})
+    return ListeningTest(page, key, len(plan.trials), loudness, len(text))
 
 
 def _page(plan: Plan, name: str, title: str, gains: dict[str, float]) -> str:

@@ -91,6 +91,34 @@ def test_a_seed_gives_the_same_page_and_none_another(folder: Path, tmp_path: Pat
     assert len(set(pages)) == 3
 
 
+def test_the_key_of_another_test_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "t.html"
+    first = write_page(folder, output, seed=5)
+    page, key = first.page.read_bytes(), first.key.read_bytes()
+    for seed, kind in ((6, "mos"), (None, "mos"), (5, "abx")):
+        with pytest.raises(InputError, match=r"got the key of another test - at .*t\.key\.json"):
+            write_page(folder, output, kind=kind, seed=seed)
+    assert (first.page.read_bytes(), first.key.read_bytes()) == (page, key)
+    again = write_page(folder, output, title="Once more", seed=5)
+    assert again.key.read_bytes() == key
+    assert again.page.read_bytes() != page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "t.html", "t.key.json"]
+
+
+def test_no_page_stands_without_its_key(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def replace(path: Path, target: Path) -> None:
+        written.append(target.name)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(InputError, match=r"the disk is gone - at .*t\.key\.json"):
+        write_page(folder, tmp_path / "t.html", seed=5)
+    assert written == ["t.key.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]
+
+
 def test_a_title_is_text_not_markup(folder: Path, tmp_path: Path) -> None:
     text = write_page(folder, tmp_path / "t.html", title="</title><script>alert(1)</script>", seed=1).page.read_text()
     assert "<script>alert" not in text
