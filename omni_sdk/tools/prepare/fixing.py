@@ -92,14 +92,27 @@ def _prove(original: Path, path: Path, specs: Sequence[InputSpec], constants: Fe
 
 
 def _constant(value: ir.Value, given: Any) -> np.ndarray:
-    dtype = value.dtype.numpy() if value.dtype is not None else np.float32
+    kind = value.dtype or ir.DataType.FLOAT
+    dtype = kind.numpy()
     try:
-        array = np.asarray(given).astype(dtype, casting="same_kind")
-    except (TypeError, ValueError) as error:
+        exact = np.asarray(given)
+        with np.errstate(all="ignore"):
+            array = exact.astype(dtype)
+        holds = dtype in (exact.dtype, np.dtype(object)) or _holds(array, exact, kind.is_floating_point())
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"Expected a value of type {dtype}, got {given!r} - at fix[{value.name!r}]") from error
+    if not holds:
+        raise InputError(f"Expected a value of type {dtype}, got {given!r} - at fix[{value.name!r}]")
     if not _fits(value, array.shape):
         raise InputError(f"Expected a shape like {value.shape}, got {list(array.shape)} - at fix[{value.name!r}]")
     return array
+
+
+def _holds(array: np.ndarray, exact: np.ndarray, rounds: bool) -> bool:
+    """Whether numbers are still what they were before they were cast; a type of floats may round them."""
+    if exact.dtype.kind not in "fiub":
+        return False
+    return np.array_equal(np.isfinite(array), np.isfinite(exact)) if rounds else np.array_equal(array, exact)
 
 
 def _shape(value: ir.Value, given: Sequence[int]) -> list[int]:

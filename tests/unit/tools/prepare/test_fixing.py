@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from onnx import parser
 from omni_sdk.bundle import Bundle
 from omni_sdk.cli.prepare import command
 from omni_sdk.errors import InputError
-from omni_sdk.tools.prepare import prepare
+from omni_sdk.tools.prepare import fixing, prepare
 
 # The rank of `y` depends on `rate`: no engine with shapes fixed at load takes that.
 BY_RATE = """<ir_version: 10, opset_import: ["": 17]>
@@ -69,6 +70,11 @@ def test_the_model_itself_is_not_touched(model, tmp_path):
         ({"fix": {"rate": [1, 2]}}, "at fix['rate']"),
         ({"fix": {"rate": 0.5}}, "Expected a value of type int64, got 0.5"),
         ({"fix": {"rate": "fast"}}, "Expected a value of type int64, got 'fast'"),
+        ({"fix": {"rate": "16000"}}, "Expected a value of type int64, got '16000'"),
+        ({"fix": {"rate": 2**63}}, "Expected a value of type int64, got 9223372036854775808"),
+        ({"fix": {"rate": 10**30}}, "Expected a value of type int64, got 1" + "0" * 30),
+        ({"fix": {"x": [[1e300] * 4] * 3}}, "Expected a value of type float32, got [[1e+300"),
+        ({"fix": {"x": [[1.0, 2.0], [3.0]]}}, "Expected a value of type float32, got [[1.0, 2.0], [3.0]]"),
         ({"shapes": {"x": (3, 5)}}, "at shapes['x']"),
         ({"shapes": {"x": (0, 4)}}, "at shapes['x']"),
         ({"shapes": {"x": (3, 4, 1)}}, "at shapes['x']"),
@@ -80,6 +86,24 @@ def test_what_does_not_fit_is_refused(model, tmp_path, given, says):
         prepare(model, tmp_path / "out", measure=False, **given)
     assert says in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [("INT32", 99999999999), ("UINT8", -1), ("FLOAT16", 1e5), ("BFLOAT16", 1e39), ("BOOL", 2)]
+)
+def test_values_that_a_type_cannot_hold_are_refused(kind, given):
+    value = ir.Value(name="v", shape=ir.Shape(()), type=ir.TensorType(ir.DataType[kind]))
+    with pytest.raises(InputError, match="Expected a value of type"):
+        fixing._constant(value, given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("UINT8", 255), ("INT32", 3.0), ("BOOL", 1), ("FLOAT", 0.1), ("FLOAT", float("inf")), ("STRING", "fast")],
+)
+def test_values_that_a_type_holds_are_taken(kind, given):
+    value = ir.Value(name="v", shape=ir.Shape(()), type=ir.TensorType(ir.DataType[kind]))
+    assert fixing._constant(value, given) == pytest.approx(given)
 
 
 def test_by_command(model, tmp_path):
