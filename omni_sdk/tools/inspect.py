@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from omni_sdk.specs import TensorSpec
 PAGE_BYTES = 4096
 SMALL_BYTES = 1 << 20
 """Weights below this are copied in no time; only beyond it does mapping matter."""
+
+PLACES = ("offset", "length")
+"""What of external weights is a number of bytes."""
 
 STATE_PREFIXES = (("past.", "present."), ("past_key_values.", "present."))
 STATE_NAMES = (("state", "stateN"), ("h", "hn"), ("c", "cn"))
@@ -126,7 +130,22 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"Expected an ONNX model, got a file that is none ({error}) - at {path}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"Expected an ONNX model, got a file without a graph - at {path}")
+    _check(proto, path)
     return proto
+
+
+def _check(proto: onnx.ModelProto, path: Path) -> None:
+    """Numbers that a damaged file may have replaced: types of values, and where external weights lie."""
+    kinds = [(tensor.name, tensor.data_type) for tensor in _tensors(proto)]
+    kinds += [(value.name, value.type.tensor_type.elem_type) for value in (*proto.graph.input, *proto.graph.output)]
+    for name, kind in kinds:
+        if kind not in onnx.TensorProto.DataType.values():
+            raise ModelError(f"Expected a type of values that ONNX has, got number {kind} - at {name!r} in {path}")
+    for tensor in _tensors(proto):
+        for entry in tensor.external_data:
+            if entry.key in PLACES and not re.fullmatch(r"\d{0,19}", entry.value):
+                where = f"at {entry.key} of {tensor.name!r} in {path}"
+                raise ModelError(f"Expected a number of bytes, got {entry.value[:40]!r} - {where}")
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

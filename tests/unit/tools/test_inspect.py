@@ -88,6 +88,33 @@ def test_what_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
         inspect(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("key", ["offset", "length"])
+@pytest.mark.parametrize("value", ["many", "-1", "9" * 5000])
+def test_places_of_weights_that_are_no_number_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = save(
+        tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")}, save_as_external_data=True, location="w", size_threshold=0
+    )
+    model = onnx.load(str(path), load_external_data=False)
+    next(each for each in model.graph.initializer[0].external_data if each.key == key).value = value
+    onnx.save(model, str(path))
+    with pytest.raises(ModelError, match=rf"Expected a number of bytes, got .* - at {key} of 'b' in .*m\.onnx"):
+        inspect(path)
+
+
+@pytest.mark.parametrize("place", ["initializer", "input", "output"])
+def test_types_that_onnx_does_not_have_are_refused(tmp_path: Path, place: str) -> None:
+    path = save(tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")})
+    model = onnx.load(str(path))
+    found = getattr(model.graph, place)[0]
+    if place == "initializer":
+        found.data_type = 99
+    else:
+        found.type.tensor_type.elem_type = 99
+    onnx.save(model, str(path))
+    with pytest.raises(ModelError, match=f"Expected a type of values that ONNX has, got number 99 - at '{found.name}'"):
+        inspect(path)
+
+
 def test_a_missing_file_and_ort_format_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         inspect(tmp_path / "gone.onnx")
