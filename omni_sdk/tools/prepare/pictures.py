@@ -7,11 +7,28 @@ import math
 import os
 from pathlib import Path
 
+from omni_sdk.errors import InputError
 from omni_sdk.tools.prepare.report import Layers, Point, Report
 
 COLUMNS = ("INT8 groups", "last added", "SNR, dB", "log-spectral, dB", "MR-STFT", "seconds", "x FP32", "")
 
 LAYER_COLUMNS = ("layers", "count", "tile", "ms", "x direct", "alone, dB", "why")
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Make sure that `save_report` can write to a folder, as far as can be told without making it.
+
+    Raises
+    ------
+    InputError
+        When something else bears the name, or nothing may be written there.
+    """
+    place = Path(folder).absolute()
+    nearest = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise InputError(f"Expected a folder for the report, got something else: {nearest} - at {folder}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"Expected a folder for the report, got one that cannot be written: {nearest} - at {folder}")
 
 
 def save_report(report: Report, folder: str | os.PathLike[str]) -> None:
@@ -23,13 +40,21 @@ def save_report(report: Report, folder: str | os.PathLike[str]) -> None:
         What `prepare` returned.
     folder : str or os.PathLike
         Made if need be; files in it are replaced.
+
+    Raises
+    ------
+    InputError
+        When they cannot be written.
     """
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "report.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")
-    (place / "report.md").write_text(markdown(report))
-    if report.frontier:
-        draw_frontier(report, place / "frontier.png")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+        (place / "report.md").write_text(markdown(report))
+        if report.frontier:
+            draw_frontier(report, place / "frontier.png")
+    except OSError as error:
+        raise InputError(f"Expected to write a report, got {error.strerror or error} - at {place}") from error
 
 
 def markdown(report: Report) -> str:
