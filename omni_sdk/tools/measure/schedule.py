@@ -127,8 +127,8 @@ class Race:
         return read_written(path) if path.exists() else None
 
     def judge_outputs(self) -> None:
-        """Fill in `snr_db` of every row against the first that has outputs."""
-        reference = next((found for row in self.rows if (found := self.outputs(row)) is not None), None)
+        """Fill in `snr_db` of every row against the first; None of each where the first has no outputs."""
+        reference = self.outputs(self.rows[0])
         for row in self.rows:
             candidate = self.outputs(row)
             row.snr_db = None if not reference or candidate is None else _worst_snr(reference, candidate)
