@@ -95,7 +95,7 @@ class Tuning:
         word = "less" if ratio.estimate < 1.0 else "more"
         return (
             f"{what}: {abs(1.0 - ratio.estimate):.1%} {word} {label} than {self.reference}"
-            f" (95 % interval of the gain: {percent[0]:.1f} % to {percent[1]:.1f} %)"
+            f" ({100.0 * ratio.level:g} % interval of the gain: {percent[0]:.1f} % to {percent[1]:.1f} %)"
         )
 
 
