@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ HELD_OUT_EVERY = 3
 FEWEST = 2
 MOST = 64
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -41,7 +44,8 @@ def read_calibration(calibration: Calibration, specs: Sequence[InputSpec], state
     Parameters
     ----------
     calibration : path, callable or iterable
-        Each sample maps every input's name to an array; in a folder, each `.npz` is a sample, in order of name.
+        Each sample maps every input's name to an array; in a folder, each `.npz` is a sample, in order of name. Of more
+        than 64 the first 64 are used, with a warning.
     specs : sequence of InputSpec
         The model's inputs.
     state : collection of str
@@ -60,6 +64,7 @@ def read_calibration(calibration: Calibration, specs: Sequence[InputSpec], state
     digest = xxhash.xxh3_128()
     for where, feeds in _named(calibration):
         if len(samples) == MOST:
+            log.warning("the first %d calibration samples are used, and there are more - at calibration", MOST)
             break
         samples.append(checked(feeds, specs, where, state))
         for name, array in sorted(samples[-1].items()):
