@@ -14,7 +14,7 @@ from rich.table import Table
 from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
 from omni_sdk.tools.prepare import Report, prepare
 from omni_sdk.tools.prepare.api import STEP_FRAMES
-from omni_sdk.tools.prepare.pictures import COLUMNS, LAYER_COLUMNS, cells, layer_cells, save_report
+from omni_sdk.tools.prepare.pictures import COLUMNS, LAYER_COLUMNS, cells, check_folder, layer_cells, save_report
 from omni_sdk.tools.prepare.report import Tiling
 
 
@@ -55,7 +55,11 @@ from omni_sdk.tools.prepare.report import Tiling
 )
 @click.option("--skip", multiple=True, metavar="PASS", help="Leave a pass out; may be given several times.")
 @click.option("--threads", type=int, help="Of ONNX Runtime while measuring.")
-@click.option("--no-measure", is_flag=True, help="Time nothing: no tiles, no comparison with the original.")
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Time neither tiles nor the original. With calibration INT8 is still timed: it is kept where it is faster.",
+)
 @click.option("--explain", is_flag=True, help="List every node where a rule fired or refused, and why.")
 @click.option(
     "--report", "report_folder", type=click.Path(path_type=Path), help="Folder for the report and its picture."
@@ -84,6 +88,8 @@ def command(
     The outputs of the rewritten model are compared with the original's on several shapes; a bundle is written only if
     they agree.
     """
+    if report_folder is not None:
+        check_folder(report_folder)
     console = Console(stderr=as_json)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True

@@ -99,7 +99,7 @@ def prepare(
         Titles of passes to leave out.
     measure : bool, default True
         Time layers to choose their tiles by, and the prepared model against the original. Without, every convolution
-        stays direct.
+        stays direct. INT8, where it is asked for, is timed either way: it is kept only where it is faster.
     threads : int, optional
         Of ONNX Runtime; by default the physical cores that this process may really use, as `load` takes.
     seed : int, default 0

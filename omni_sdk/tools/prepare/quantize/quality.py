@@ -1,7 +1,7 @@
 """How good a quantized model is: its outputs on held-out samples against the original's.
 
-Outputs of floats have noise. One that is the same everywhere in a sample is as good as its error is small against its
-magnitude; one of zeros, as its error is small against 1. Outputs of other types, such as codes or flags, have to be equal.
+Outputs of floats have noise. One that is the same everywhere in a sample is judged by its error against its magnitude,
+one of zeros by its error against 1. Outputs of other types, such as codes or flags, have to be equal.
 """
 
 from __future__ import annotations
