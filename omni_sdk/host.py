@@ -198,6 +198,7 @@ class Host:
     def disown(self) -> None:
         """In a forked child: closed, and nobody waits for it. See `omni_sdk.forking`."""
         self._closed = "the parent process's: make one in the forked child"
+        self.calls = AwaitedCalls(self._settings.async_workers)  # the threads of the old one stay with the parent
         self._turns.after_fork()
 
     def __enter__(self) -> Host:

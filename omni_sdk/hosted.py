@@ -6,6 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,7 +45,8 @@ class HostedModel(Model):
         self._hosted_name = name
 
     def _model(self, interrupt: Interrupt | None = None) -> AbstractContextManager[Model]:
-        return self._keeper.using(self._hosted_name, interrupt)
+        # An interrupt of its own: one of this thread's that fired before says nothing about this call.
+        return self._keeper.using(self._hosted_name, interrupt or Interrupt())
 
     def __getattr__(self, name: str) -> Any:
         # What is not a call of its own below (specs, settings) is read off the model.
@@ -53,10 +55,28 @@ class HostedModel(Model):
         with self._model() as model:
             return getattr(model, name)
 
-    def infer(self, *feeds: Any, **named: Any) -> dict[str, Any]:
-        """As `Model.infer`."""
-        with self._model() as model:
-            return model.infer(*feeds, **named)
+    def infer(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        out: Mapping[str, np.ndarray] | None = None,
+        cache: bool | None = None,
+        timeout: float | None = None,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """As `Model.infer`; the time counts while the call waits for room as well."""
+        if timeout is None:
+            with self._model() as model:
+                return model.infer(feeds, out=out, cache=cache, **named)
+        interrupt = Interrupt(timeout)
+        given = feeding.merged({} if feeds is None else feeds, named)
+        try:
+            with interrupt, self._model(interrupt) as model:
+                return model._infer(given, out, cache, interrupt)
+        except CancelledError as error:
+            message = f"Expected a result within {interrupt.timeout} s, got none - at {self._hosted_name!r} of the host"
+            raise TimeoutError(message) from error
 
     async def infer_async(
         self,
@@ -84,14 +104,14 @@ class HostedModel(Model):
             return model.warmup(*shapes, **named)
 
     @contextlib.contextmanager
-    def input_buffers(self, **shapes: Any) -> Iterator[dict[str, Any]]:
+    def input_buffers(self, /, **shapes: Any) -> Iterator[dict[str, Any]]:
         """As `Model.input_buffers`; the model is held meanwhile."""
         with self._model() as model, model.input_buffers(**shapes) as buffers:
             yield buffers
 
-    def stream(self, **named: Any) -> Stream:
+    def stream(self, /, **named: Any) -> Stream:
         """As `Model.stream`; the model is held until the stream is closed, by the thread that opened it."""
-        model = self._keeper.hold(self._hosted_name)
+        model = self._keeper.hold(self._hosted_name, Interrupt())
         try:
             stream = model.stream(**named)
         except BaseException:
