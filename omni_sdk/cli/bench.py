@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
 from omni_sdk.cli.progress import racing
-from omni_sdk.errors import InputError
+from omni_sdk.errors import InputError, OmniError
 
 if TYPE_CHECKING:
     from omni_sdk.tools.measure.tables import Table
 
 WIDTH_OF_FILES = 160
 """Columns where the output is no terminal."""
+
+REPORTING = ("model", "outputs", "help")
+"""What the command takes beside a report that is made again."""
 
 STYLES = {
     "lower": "green", "KEEP": "bold green", "higher": "red", "DROP": "bold red", "OPTIONAL": "bold yellow",
@@ -51,28 +55,56 @@ STYLES = {
 def command(model: Path, outputs: tuple[Path, ...], **options: Any) -> None:
     """Compare ways to run MODEL side by side, in processes of their own, in turns.
 
-    MODEL may also be a .json that this command or pytest-benchmark wrote: then its report is made again.
+    MODEL may also be a .json that this command or pytest-benchmark wrote: then its report is made again, and
+    --output is the only option.
     """
     from omni_sdk.tools import report
     from omni_sdk.tools.measure.results import Benchmark
     from omni_sdk.tools.measure.tables import failures, tables
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_FILES)
+    is_report = model.suffix == ".json"
+    if is_report:
+        _check_alone(model)
     _check_ablation(**options)
     for path in outputs:
         report.check(path)
-    found = report.load(model) if model.suffix == ".json" else _measure(model, console, **options)
+    found = report.load(model) if is_report else _measure(model, console, **options)
     listed = tables(found) if isinstance(found, Benchmark) else [group.table() for group in found.groups]
     for table in listed:
         console.print(_drawn(table))
-    for path in outputs:
-        console.print(f"wrote {escape(str(report.write(found, path)))}")
+    failed = [path for path in outputs if not _is_written(found, path, console)]
     if isinstance(found, Benchmark):
         for name, why in failures(found):
             console.print(f"[bold red]{escape(name)}[/]: {escape(why)}")
         if found.interrupted:
             console.print("[bold yellow]interrupted[/]: what was measured until then stands above")
-        raise SystemExit(130 if found.interrupted else 1 if found.failed else 0)
+        raise SystemExit(130 if found.interrupted else 1 if found.failed or failed else 0)
+    raise SystemExit(1 if failed else 0)
+
+
+def _is_written(found: Any, path: Path, console: Console) -> bool:
+    """Write one report; why it cannot be is said, and the others are written all the same."""
+    from omni_sdk.tools import report
+
+    try:
+        console.print(f"wrote {escape(str(report.write(found, path)))}")
+    except OmniError as error:
+        click.echo(f"Error: {error}", err=True)
+        return False
+    return True
+
+
+def _check_alone(model: Path) -> None:
+    """Options that say how to measure have no effect on what was measured already."""
+    ctx = click.get_current_context()
+    for parameter in ctx.command.get_params(ctx):
+        is_given = ctx.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+        if is_given and parameter.name not in REPORTING:
+            raise InputError(
+                f"Expected a model to measure, got the report {model} - at {parameter.opts[0]}",
+                hint="a report is made again from what was measured; only --output applies",
+            )
 
 
 def _measure(model: Path, console: Console, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from omni_sdk.errors import InputError, OmniError
-from omni_sdk.tools.evaluate.output import check_writable
+from omni_sdk.tools.evaluate.output import check_writable, escape_surrogates
 from omni_sdk.tools.measure import charts
 from omni_sdk.tools.measure.results import FORMAT, Benchmark
 from omni_sdk.tools.measure.suites import Suites
@@ -81,7 +81,7 @@ def check(path: str | os.PathLike[str]) -> Path:
 
 
 def write(found: Benchmark | Suites, path: str | os.PathLike[str]) -> Path:
-    """Write a report; the suffix decides which: `.html`, `.md` or `.json`.
+    """Write a report; the suffix decides which: `.html`, `.md` or `.json`. What stood there is replaced in one step.
 
     Raises
     ------
@@ -90,9 +90,13 @@ def write(found: Benchmark | Suites, path: str | os.PathLike[str]) -> Path:
     """
     place = check(path)
     makers = dict(zip(SUFFIXES, (to_html, to_markdown, to_json), strict=True))
+    text = makers[place.suffix](found)
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        place.write_text(makers[place.suffix](found), encoding="utf-8")
+        unfinished.write_bytes(escape_surrogates(text))
+        unfinished.replace(place)
     except OSError as error:
+        unfinished.unlink(missing_ok=True)
         raise InputError(f"Expected to write a report, got {error.strerror or error} - at {place}") from error
     return place
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from bench_rows import benchmark, row
+from click.testing import CliRunner
 
 from omni_sdk import InputError, Settings
+from omni_sdk.cli import main
 from omni_sdk.tools import report
 from omni_sdk.tools.measure.contenders import Contender
 from omni_sdk.tools.measure.results import Benchmark, Row
@@ -139,6 +141,65 @@ def test_json_is_strict_and_comes_back(found: Benchmark, tmp_path: Path) -> None
     assert again.to_dict() == found.to_dict()
     assert again["balanced"].snr_db == math.inf
     assert report.to_html(again) == report.to_html(found)
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_one_that_stood_there(
+    found: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = report.write(found, tmp_path / "found.md")
+    before = path.read_text()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match="Expected to write a report, got No space left on device"):
+        report.write(found, path)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_no_text_are_written_as_escapes(found: Benchmark, tmp_path: Path) -> None:
+    found.model = "m\udcff.onnx"
+    assert r"m\udcff.onnx" in report.write(found, tmp_path / "found.md").read_text()
+
+
+def test_a_report_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:
+    stats = {"min": 0.001, "median": 0.002, "iqr": 0.0001, "max": 0.004, "rounds": 9}
+    suites = {
+        "machine_info": {"cpu": {"brand_raw": "A CPU"}},
+        "datetime": "2030",
+        "benchmarks": [{"name": "a", "group": "g", "stats": stats}],
+    }
+    (tmp_path / "suites.json").write_text(json.dumps(suites))
+    outputs = ["-o", str(tmp_path / "again.json"), "-o", str(tmp_path / "page.html")]
+    done = CliRunner().invoke(main, ["bench", str(tmp_path / "suites.json"), *outputs])
+    assert done.exit_code == 1
+    assert "got .json" in done.output
+    assert (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        (["-a", "ultra"], "--against"),
+        (["--rounds", "7"], "--rounds"),
+        (["-s", "x=1"], "--shape"),
+        (["--ablation"], "--ablation"),
+        (["--seed", "0"], "--seed"),
+    ],
+)
+def test_options_of_measuring_are_refused_beside_a_report(
+    found: Benchmark, tmp_path: Path, option: list[str], name: str
+) -> None:
+    path = report.write(found, tmp_path / "found.json")
+    done = CliRunner().invoke(main, ["bench", str(path), *option, "-o", str(tmp_path / "again.md")])
+    assert done.exit_code == 1
+    assert "Expected a model to measure, got the report" in done.output
+    assert f"- at {name}" in done.output
+    assert not (tmp_path / "again.md").exists()
 
 
 def test_the_size_of_a_model_is_told_where_it_is_known(found: Benchmark, tmp_path: Path) -> None:
