@@ -44,8 +44,10 @@ def command(
         return
     if seed is not None:
         raise click.UsageError("Expected --seed with --demo, got it alone.")
-    if model is None or codes is None:
+    if model is None:
         raise click.UsageError("Expected MODEL and CODES, or --demo, got neither.")
+    if codes is None:
+        raise click.UsageError(f"Expected CODES beside MODEL, got {model} alone.")
     if out is None and play is None:
         raise click.UsageError("Expected --out or --play, got neither: nothing would be heard.")
     _synth(model, codes, out, play, first_chunk, chunk)
