@@ -92,7 +92,7 @@ def check_determinism(
     counts = sorted({1, 2, os.cpu_count() or 1}) if threads is None else list(threads)
     with omni.load(source, settings, cache_dir=None) as model:
         first = plain_arrays(model.infer(feeds))
-        found = [_repetition(RUNS, first, [plain_arrays(model.infer(feeds)) for _ in range(repeats)])]
+        found = [_repetition(RUNS, first, [plain_arrays(model.infer(feeds, cache=False)) for _ in range(repeats)])]
     found.append(_repetition(LOADS, first, [_load_and_run(source, feeds, settings) for _ in range(repeats)]))
     found.append(_repetition(PROCESSES, first, [_run_apart(source, feeds, settings) for _ in range(repeats)]))
     for count in counts:
