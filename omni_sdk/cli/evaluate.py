@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,14 @@ def _early(check: Callable[[Path], Path]) -> Callable[..., Path | None]:
     return lambda ctx, param, path: None if path is None else check(path)
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """No limit is NaN: nothing would be beyond it."""
+    if value is not None and math.isnan(value):
+        raise InputError(f"Expected a number, got nan - at {param.opts[0]}")
+    return value
+
+
+Limit = functools.partial(click.option, type=float, callback=_number)
 Json = click.option("--json", "json_path", type=click.Path(path_type=Path), callback=_early(check_writable),
                     help="Write every figure to this file.")  # fmt: skip
 Picture = click.option("--picture", type=click.Path(path_type=Path), callback=_early(check_picture),
@@ -47,11 +57,11 @@ def command() -> None:
 )
 @click.option("--repeats", type=click.IntRange(min=0), default=3, show_default=True,
               help="Runs, loads and processes; 0 skips determinism.")  # fmt: skip
-@click.option("--min-snr", type=float, help="Least signal-to-noise ratio in dB.")
-@click.option("--max-lsd", type=float, help="Most log-spectral distance in dB.")
-@click.option("--max-stft", type=float, help="Most multi-resolution STFT distance.")
-@click.option("--max-peak", type=float, help="Most peak error.")
-@click.option("--max-gain-error", type=float, help="Most that a fitted gain may differ from 1.")
+@Limit("--min-snr", help="Least signal-to-noise ratio in dB.")
+@Limit("--max-lsd", help="Most log-spectral distance in dB.")
+@Limit("--max-stft", help="Most multi-resolution STFT distance.")
+@Limit("--max-peak", help="Most peak error.")
+@Limit("--max-gain-error", help="Most that a fitted gain may differ from 1.")
 @click.option("--range", "value_range", type=(float, float), help="Within which waveforms have to stay.")
 @Json
 @Picture
@@ -91,7 +101,7 @@ def drift(
               help="Rows as they come; the same run goes on from here.")  # fmt: skip
 @click.option("--retry", is_flag=True, help="Make failed rows again.")
 @click.option("--worst", type=click.IntRange(min=0), default=5, show_default=True, help="Utterances to show.")
-@click.option("--max-wer", type=float, help="Exit status 1 above this rate.")
+@Limit("--max-wer", help="Exit status 1 above this rate.")
 @Json
 def wer(
     dataset: str, function: str, split: str, language: str, sample_rate: int, limit: int | None, run_path: Path,
@@ -190,10 +200,8 @@ def listening_test(
 @click.option("--audio", required=True, type=click.Path(), help="Recorded speech.")
 @click.option("--model", "models", multiple=True, metavar="STAGE=PATH", help="Another model; voice is voice activity.")
 @click.option("--fast", is_flag=True, help="As fast as possible, not at the audio's own pace.")
-@click.option(
-    "--goal-ms",
-    type=float,
-    help="Exit status 1 where p99 exceeds this, the output stands still, or a turn waits longer in vain.",
+@Limit(
+    "--goal-ms", help="Exit status 1 where p99 exceeds this, the output stands still, or a turn waits longer in vain."
 )
 @Json
 @Picture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from omni_sdk.errors import InputError
 from omni_sdk.tools import metrics
 from omni_sdk.tools.evaluate.drift.faults import Diagnosis, diagnose
 
@@ -39,6 +40,11 @@ class Limits:
         Within which a waveform has to stay.
     threads_snr_db : float
         Least between runs on different thread counts, which may add up in another order.
+
+    Raises
+    ------
+    InputError
+        One is NaN: nothing would be beyond it.
     """
 
     snr_db: float = 30.0
@@ -50,6 +56,12 @@ class Limits:
     offset: float = 0.001
     value_range: tuple[float, float] | None = (-1.0, 1.0)
     threads_snr_db: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and np.isnan(value).any():
+                raise InputError(f"Expected a number, got nan - at Limits.{field.name}")
 
 
 @dataclass(frozen=True, slots=True)

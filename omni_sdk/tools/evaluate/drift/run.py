@@ -137,7 +137,8 @@ def drift(
     Raises
     ------
     InputError
-        A recording is compared with a model, no inputs are given, or they do not fit.
+        A recording is compared with a model, no inputs are given, or they do not fit; or no output has a name among
+        `waveforms`.
     """
     limits = limits or Limits()
     recordings = [Path(source).suffix.lower() in SUFFIXES for source in (reference, candidate)]
@@ -149,17 +150,20 @@ def drift(
         raise InputError("Expected at least one case of inputs for the models, got none - at drift, inputs")
     rates = {**dict.fromkeys([*waveforms, *WAVEFORM_NAMES], sample_rate), **_manifest_rates(reference, candidate)}
     ours, theirs = _outputs(reference, inputs, settings), _outputs(candidate, inputs, settings)
-    pairs, missing = [], dict[str, None]()
+    _check_names(waveforms, [name for outputs in (*ours.values(), *theirs.values()) for name in outputs])
+    pairs, missing, heard = [], dict[str, None](), list[int]()
     for case in inputs:
         names, alone = _match(ours[case], theirs[case])
         missing |= dict.fromkeys(alone)
         for name, other in names:
             both = ours[case][name], theirs[case][other]
-            found = compare(*both, case=case, name=name, waveform=name in rates, limits=limits)
+            own = [rates[known] for known in (name, other) if known in rates]
+            heard += own
+            found = compare(*both, case=case, name=name, waveform=bool(own), limits=limits)
             pairs.append(Pair(found, *both))
     first = _with_state(candidate, next(iter(inputs.values())))
     repetitions = check_determinism(candidate, first, settings=settings, repeats=repeats) if repeats else ()
-    rate = next((rates[pair.drift.name] for pair in pairs if pair.drift.name in rates), sample_rate)
+    rate = next(iter(heard), sample_rate)
     return DriftReport(str(reference), str(candidate), tuple(pairs), repetitions, tuple(missing), limits, rate)
 
 
@@ -192,6 +196,12 @@ def read_case(path: str | Path, model: str | Path) -> dict[str, npt.NDArray[Any]
     if len(names) != 1:
         raise InputError(f"Expected a model with one input for an .npy file, got {', '.join(names)} - at {path}")
     return {names[0]: content}
+
+
+def _check_names(waveforms: Sequence[str], outputs: Sequence[str]) -> None:
+    if unknown := [name for name in waveforms if name not in outputs]:
+        known = ", ".join(sorted(set(outputs)))
+        raise InputError(f"Expected outputs among {known}, got {', '.join(unknown)} - at drift, waveforms")
 
 
 def _compare_recordings(reference: str | Path, candidate: str | Path, limits: Limits) -> DriftReport:

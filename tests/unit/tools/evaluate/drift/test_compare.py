@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from omni_sdk.errors import InputError
 from omni_sdk.tools.evaluate.drift import Limits, compare
 
 Array = npt.NDArray[Any]
@@ -87,6 +89,13 @@ def test_a_waveform_has_to_stay_in_range(wave: Array) -> None:
 )
 def test_each_limit_is_held(wave: Array, limits: Limits, expected: list[str]) -> None:
     assert heads(compare(wave, wave * np.float32(1.01), waveform=True, limits=limits).faults) == expected
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+def test_a_limit_that_is_no_number_is_refused(name: str) -> None:
+    value: Any = (-1.0, np.nan) if name == "value_range" else np.nan
+    with pytest.raises(InputError, match=rf"^Expected a number, got nan - at Limits\.{name}$"):
+        Limits(**{name: value})
 
 
 def test_other_numbers_are_held_to_snr_and_cosine() -> None:

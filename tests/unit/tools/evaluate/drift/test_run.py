@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
+import omni_sdk as omni
 from omni_sdk import bundle
 from omni_sdk.errors import InputError
 from omni_sdk.tools.evaluate.drift import DriftReport, Limits, check_determinism, compare, draw_drift, drift, read_case
@@ -60,6 +61,32 @@ def test_a_model_that_does_not_repeat_itself_fails(write_model: WriteModel, feed
     assert found["runs"].count == 2
     report = drift(path, path, {"": feeds}, repeats=1, limits=Limits(snr_db=20))
     assert any(fault.startswith("determinism: runs differ, by 0.00") for fault in report.faults)
+
+
+def test_runs_again_are_no_answers_from_the_result_cache(write_model: WriteModel, feeds: dict[str, Array]) -> None:
+    settings = omni.Settings(cache_bytes=1 << 24, cache_random=True)
+    runs, *_ = check_determinism(write_model("r.onnx", RANDOM), feeds, settings=settings, repeats=1, threads=[])
+    assert (runs.way, runs.bit_equal) == ("runs", False)
+
+
+def test_a_waveform_that_no_output_bears_is_refused(write_model: WriteModel, feeds: dict[str, Array]) -> None:
+    path = write_model("a.onnx", TANH)
+    with pytest.raises(InputError, match=r"Expected outputs among waveform, got sound - at drift, waveforms"):
+        drift(path, path, {"": feeds}, waveforms=["waveform", "sound"], repeats=0)
+
+
+@pytest.mark.parametrize("name", ["speech", "sound"])
+def test_either_ones_name_makes_the_only_output_a_waveform(
+    write_model: WriteModel, feeds: dict[str, Array], name: str
+) -> None:
+    paths = []
+    for own in ("speech", "sound"):
+        model = onnx.load(write_model("a.onnx", TANH))
+        model.graph.node[0].output[0] = model.graph.output[0].name = own
+        paths.append(write_model("a.onnx", TANH).with_name(f"{own}.onnx"))
+        onnx.save(model, paths[-1])
+    report = drift(*paths, {"": feeds}, waveforms=[name], sample_rate=16_000, repeats=0)
+    assert (report.pairs[0].drift.kind, report.sample_rate) == ("waveform", 16_000)
 
 
 def test_outputs_that_only_one_has_are_named(write_model: WriteModel, feeds: dict[str, Array]) -> None:
