@@ -219,6 +219,14 @@ def test_wrong_use_is_told_at_once(decoder):
         InferBatches(decoder, outputs=["w"])
     with pytest.raises(InputError, match="a column 'x'"):
         InferBatches(decoder)({"id": np.arange(2)})
+    for name in ("y", "error"):
+        with pytest.raises(InputError, match=f"got {name} - at the batch"):
+            InferBatches(decoder)({**batch_of([2]), name: np.arange(1)})
+    telling = decoder.with_name("error.onnx")
+    text = f"{graphs.HEAD} g (float[n] x) => (float[n] error) {{ error = Neg(x) }}"
+    onnx.save(onnx.parser.parse_model(text), telling)
+    with pytest.raises(InputError, match=r"other names than 'error'.* - at outputs"):
+        InferBatches(telling)
     with omni.load(decoder) as model, pytest.raises(InputError, match="settings with a path"):
         InferBatches(model, "ultra")
 

@@ -70,7 +70,7 @@ class InferBatches:
     Raises
     ------
     InputError
-        When `columns`, `constants` or `outputs` name what the model has not.
+        When `columns`, `constants` or `outputs` name what the model has not, or an output has the name of the errors.
     ModelError
         When the model takes something else than tensors.
     """
@@ -120,10 +120,11 @@ class InferBatches:
         Raises
         ------
         InputError
-            When the batch lacks a column: that is no row's fault.
+            When the batch lacks a column, or has one that would be replaced: that is no row's fault.
         """
         table = batch if isinstance(batch, Mapping) else {name: _numpy(batch[name]) for name in batch.column_names}
         taken = {name: self._taken(table, column) for name, column in self._columns.items()}
+        kept = row_wise.kept(table, self._columns.values(), [*(spec.name for spec in self._outputs), ERROR])
         count = len(next(iter(table.values()))) if table else 0
         errors: list[dict[str, object] | None] = [None] * count
         ready: dict[int, Feeds] = {}
@@ -137,7 +138,6 @@ class InferBatches:
             self._run(bucket, ready, results, errors)
         self._metrics.publish(self._model.stats())
         made = {s.name: row_wise.column(results[s.name], s, keep_first=self._keep_first) for s in self._outputs}
-        kept = {name: values for name, values in table.items() if name not in self._columns.values()}
         return {**kept, **made, ERROR: _errors(errors)}
 
     def _run(
@@ -181,6 +181,9 @@ class InferBatches:
             for name in given:
                 if name not in known:
                     raise InputError(f"Expected some of {', '.join(known)}, got {name!r} - at {where}")
+        if ERROR in ([spec.name for spec in self._outputs] if outputs is None else outputs):
+            raise InputError(f"Expected outputs with other names than {ERROR!r}, where errors go, got one - at outputs",
+                             hint="say which outputs to keep: outputs=['...']")  # fmt: skip
         for spec in (*self._inputs, *self._outputs):
             if spec.element is None:
                 raise ModelError(f"Expected tensors of numbers, got {spec} - at InferBatches")

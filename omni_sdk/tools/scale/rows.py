@@ -7,7 +7,7 @@ no row's result depends on the others'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,32 @@ def is_stackable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) ->
         return False
     symbol = firsts.pop()
     return isinstance(symbol, str) and all(symbol not in spec.shape[1:] for spec in (*inputs, *outputs))
+
+
+def kept(table: Mapping[str, Any], taken: Collection[str], made: Collection[str]) -> dict[str, Any]:
+    """The columns of a batch that go on as they are.
+
+    Parameters
+    ----------
+    table : mapping of str to column
+        The batch.
+    taken : collection of str
+        Columns that hold inputs: they end here.
+    made : collection of str
+        Columns that are added.
+
+    Raises
+    ------
+    InputError
+        When a column has the name of one that is added, which would replace it.
+    """
+    others = {name: values for name, values in table.items() if name not in taken}
+    if twice := [name for name in others if name in made]:
+        raise InputError(
+            f"Expected columns of other names than {', '.join(made)}, got {', '.join(twice)} - at the batch",
+            hint="rename them before: dataset.rename_columns({'old': 'new'})",
+        )
+    return others
 
 
 def feeds_of(columns: Mapping[str, Any], row: int, specs: Sequence[TensorSpec]) -> Feeds:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from omni_sdk.errors import InputError
 from omni_sdk.specs import TensorSpec
-from omni_sdk.tools.scale.rows import buckets, column, feeds_of, has_rows, is_stackable
+from omni_sdk.tools.scale.rows import buckets, column, feeds_of, has_rows, is_stackable, kept
 
 
 def spec(name: str, *shape: int | str | None, kind: str = "float") -> TensorSpec:
@@ -32,6 +32,15 @@ def test_every_row_runs_once_on_its_own_values(lengths, most, stackable):
     assert seen.keys() == rows.keys()
     for row, part in seen.items():
         np.testing.assert_array_equal(part, rows[row]["x"] * 2)
+
+
+def test_a_column_that_would_be_replaced_is_refused():
+    table = {"x": [1], "id": [2]}
+    assert kept(table, ["x"], ["y", "error"]) == {"id": [2]}
+    assert kept(table, ["x"], ["x", "error"]) == {"id": [2]}
+    for name in ("y", "error"):
+        with pytest.raises(InputError, match=f"other names than y, error, got {name} - at the batch"):
+            kept({**table, name: [3]}, ["x"], ["y", "error"])
 
 
 def test_a_row_may_bring_its_own_first_dimension():
