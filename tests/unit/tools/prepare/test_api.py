@@ -15,6 +15,7 @@ from small_models import mels, noise, save, vocoder
 
 from omni_sdk.bundle import Bundle
 from omni_sdk.errors import BundleError, InputError, InternalError, ModelError, SettingsError
+from omni_sdk.tools.metrics import snr_db
 from omni_sdk.tools.prepare import prepare
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
 from omni_sdk.tools.prepare.timing import Pace
@@ -59,7 +60,7 @@ def test_a_bundle_that_says_the_same_and_what_was_done(model, tmp_path, monkeypa
     assert bundle.manifest.provenance["prepared"]["versions"].keys() >= {"onnxruntime", "onnx", "onnxscript"}
     feeds = {"mel": noise(2, 4, 23, seed=5)}
     expected = run(open_session(model), feeds)["waveform"]
-    assert np.allclose(run(open_session(bundle.graph_path), feeds)["waveform"], expected, atol=1e-5)
+    assert snr_db(expected, run(open_session(bundle.graph_path), feeds)["waveform"]) > 70
     assert digest(model.parent) == before
     json.dumps(report.to_dict())
 
