@@ -38,7 +38,7 @@ def check_pairs(
     for name, source in pairs.items():
         if name not in takes:
             raise StreamError(f"Expected an input ({', '.join(takes)}), got {name!r} - at state")
-        if source not in gives:
+        if not isinstance(source, str) or source not in gives:
             raise StreamError(f"Expected an output ({', '.join(gives)}), got {source!r} - at state[{name!r}]")
         if not compatible(takes[name], gives[source]):
             raise StreamError(f"Expected a state like {takes[name]}, got {gives[source]} - at state[{name!r}]")

@@ -73,7 +73,7 @@ class Stream(ABC):
             )
         try:
             if self._closed:
-                raise StreamError("Expected an open stream, got a closed one - at Stream.step")
+                self._check_open("step")
             return self._step(feeds)
         finally:
             self._lock.release()
@@ -98,12 +98,22 @@ class Stream(ABC):
     def snapshot(self) -> Mapping[str, np.ndarray]:
         """A copy of the state, for `restore` here or on another stream of the same model."""
 
-    @abstractmethod
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a snapshot."""
+        """Goes on from a snapshot. `StreamError` when it is none of a stream like this one, or this one is closed."""
+        self._check_open("restore")
+        if not isinstance(snapshot, Mapping):
+            raise StreamError(f"Expected what snapshot() gave, got {type(snapshot).__name__} - at restore")
+        self._restore(snapshot)
 
     @abstractmethod
     def _step(self, feeds: dict[str, Any]) -> Results: ...
+
+    @abstractmethod
+    def _restore(self, snapshot: Mapping[str, np.ndarray]) -> None: ...
+
+    def _check_open(self, where: str) -> None:
+        if self._closed:
+            raise StreamError(f"Expected an open stream, got a closed one - at Stream.{where}")
 
     def close(self) -> None:
         """Gives the state's memory back. Closing twice is fine."""
@@ -151,10 +161,10 @@ class CarriedStream(Stream):
         self._steady = [spec for spec in runner.inputs if spec.name in constants]
         self._state_specs = [spec for spec in runner.inputs if spec.name in self._pairs]
 
-    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a snapshot. `StreamError` when it is not one of this model's streams."""
+    def _restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         if snapshot and snapshot.keys() != self._pairs.keys():
-            raise StreamError(f"Expected the states {', '.join(self._pairs)}, got {', '.join(snapshot)} - at restore")
+            given = ", ".join(map(str, snapshot))
+            raise StreamError(f"Expected the states {', '.join(self._pairs)}, got {given} - at restore")
         states = self._checked(snapshot, self._state_specs) if snapshot else {}
         self.reset()
         if states:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from omni_sdk import feeds as feeding
+from omni_sdk._buffers import BufferPool
 from omni_sdk.errors import InputError, StreamError
 from omni_sdk.specs import TensorSpec
 from omni_sdk.stream import Results, Stream, check_constants
@@ -51,6 +52,10 @@ class Window:
                 raise StreamError(f"Expected {least} or more frames, got {value!r} - at Window.{name}")
         if self.ratio is not None and (not isinstance(self.ratio, int) or self.ratio < 1):
             raise StreamError(f"Expected 1 or more samples a frame, got {self.ratio!r} - at Window.ratio")
+        axes: dict[str, object] = {"input_axis": self.input_axis, "output_axis": self.output_axis}
+        for name, axis in axes.items():
+            if not isinstance(axis, (int, np.integer)):
+                raise StreamError(f"Expected the number of an axis, got {axis!r} - at Window.{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class WindowStream(Stream):
         self._spec = named[0]
         self._outputs = [spec.name for spec in outputs]
         self._nothing = {spec.name: _nothing(spec, window.output_axis) for spec in outputs}
-        self._constants = dict(constants)
+        self._constants = _kept(constants, [spec for spec in inputs if spec.name in constants])
         self._ratios: dict[str, int] = {}
         self.reset()
 
@@ -131,10 +136,10 @@ class WindowStream(Stream):
             return {}
         return {"frames": self._frames.copy(), "counters": np.array([self._seen, self._done, self._waiting])}
 
-    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a snapshot. `StreamError` when it is not one of a stream like this one."""
+    def _restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         if snapshot.keys() not in (set(), {"frames", "counters"}):
-            raise StreamError(f"Expected a window stream's snapshot, got {', '.join(snapshot)} - at restore")
+            given = ", ".join(map(str, snapshot))
+            raise StreamError(f"Expected a window stream's snapshot, got {given} - at restore")
         frames, counters = None, (0, 0, 0)
         if snapshot:
             frames = feeding.as_array(snapshot["frames"], self._spec).copy()
@@ -158,8 +163,7 @@ class WindowStream(Stream):
     def flush(self) -> Results | None:
         """Runs what is left: frames short of a hop, and those that waited for `right` more."""
         with self._lock:
-            if self._closed:
-                raise StreamError("Expected an open stream, got a closed one - at Stream.flush")
+            self._check_open("flush")
             if self._done == self._seen or self._frames is None:
                 return None
             results = self._take(self._seen)
@@ -302,6 +306,14 @@ class WindowStream(Stream):
         index: list[slice] = [slice(None)] * array.ndim
         index[self.window.input_axis] = slice(start, stop)
         return tuple(index)
+
+
+def _kept(constants: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Constants held against their specs, arrays copied: they stay, whatever becomes of the caller's."""
+    values = feeding.fitting(constants, specs)
+    loose = [spec for spec in specs if spec.element is None]
+    values.update(feeding.bindable(values, loose, BufferPool(idle_limit=0))[0])
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
 def _nothing(spec: TensorSpec, axis: int) -> np.ndarray:

@@ -73,6 +73,7 @@ def test_one_output_for_two_inputs():
     [
         ({"z": "b"}, r"an input \(a, x\), got 'z'"),
         ({"a": "z"}, r"an output \(b, y\), got 'z'"),
+        ({"a": ["b"]}, r"an output \(b, y\), got \['b'\] - at state\['a'\]"),
         ({"x": "b"}, "like x: float"),
         ({"a": "b", "x": "b"}, "."),
     ],

@@ -159,7 +159,13 @@ def test_a_snapshot_of_another_kind(model):
             stream.restore({"h": ones()})
         with pytest.raises(omni.InputError, match=r"past\.h"):
             stream.restore({"past.h": np.zeros((1, 5), np.float32)})
+        for junk in (5, None, [ones()], {5: ones()}):
+            with pytest.raises(omni.StreamError, match="at restore"):
+                stream.restore(junk)
         assert heard(stream, [1]) == [2]
+        snapshot = stream.snapshot()
+    with pytest.raises(omni.StreamError, match=r"closed one - at Stream\.restore"):
+        stream.restore(snapshot)
 
 
 @pytest.mark.parametrize("warm", [0, 1, 2, 3, 6])

@@ -141,11 +141,15 @@ def test_a_snapshot_that_cannot_be_one_is_refused_and_harms_nothing(causal):
             {"frames": x[:, :, :1], "counters": [10, 0, 0]},
             {"frames": x[0], "counters": [10, 10, 0]},
             {"frames": x, "counters": "abc"},
+            {5: x},
+            5,
         ]
         for snapshot in junk:
             with pytest.raises(omni.StreamError, match="at restore"):
                 stream.restore(snapshot)
         assert all(np.array_equal(before[key], value) for key, value in stream.snapshot().items())
+    with pytest.raises(omni.StreamError, match=r"closed one - at Stream\.restore"):
+        stream.restore(before)
 
 
 def test_what_a_window_refuses(causal):
@@ -222,6 +226,32 @@ def test_other_inputs_are_constants_and_every_output_is_cut():
             model.stream(window=omni.Window(left=0, input="k"))
 
 
+@pytest.mark.parametrize("k", ["nonsense", np.ones(2, np.float32), np.ones(1), None])
+def test_constants_are_checked_before_the_first_step(k):
+    with graphs.load(SCALED) as model, pytest.raises(omni.InputError, match="input 'k'"):
+        model.stream(window=omni.Window(left=0), constants={"k": k})
+
+
+TOLD = """g (float[T] x, int4[1] a, string[1] b, seq(float[1]) c) => (float[T] y, float[1] d, string[1] e) {
+    y = Neg (x)
+    d = Cast <to = 1> (a)
+    e = Identity (b)
+}"""
+
+
+def test_constants_of_every_kind_are_the_streams_own():
+    given = {"a": np.array([-8], np.int8), "b": np.array(["b"], object), "c": [np.ones(1, np.float32)]}
+    window = omni.Window(left=0, ratio=1)
+    with graphs.load(TOLD) as model:
+        with pytest.raises(omni.InputError, match="strings, got float64 - at input 'b'"):
+            model.stream(window=window, constants={**given, "b": np.ones(1)})
+        with model.stream(window=window, constants=given) as stream:
+            given["a"].fill(3)
+            given["b"][0] = "changed"
+            results = stream.step(x=np.ones(1, np.float32))
+    assert (results["d"], results["e"]) == ([-8], ["b"])
+
+
 def test_other_axes():
     with graphs.load("g (float[T, 2] x) => (float[T, 2] y) { y = Neg (x) }") as model:
         x = signal(14).reshape(7, 2)
@@ -246,6 +276,8 @@ def test_outputs_that_do_not_grow():
         ({"left": 1, "right": -2}, "right"),
         ({"left": 1, "hop": 0}, "hop"),
         ({"left": 1, "ratio": 0}, "ratio"),
+        ({"left": 1, "input_axis": "x"}, "input_axis"),
+        ({"left": 1, "output_axis": 0.5}, "output_axis"),
     ],
 )
 def test_windows_that_cannot_be(fields, at):
