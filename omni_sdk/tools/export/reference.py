@@ -126,8 +126,10 @@ def reference_checkpoint(
     try:
         place.mkdir(parents=True, exist_ok=True)
         listed = [(PREFIX + tensor.name, tensor.shape, maker(tensor)) for tensor in make(sizes)]
-        safetensors.write(place / SINGLE, listed, dtype)
+        # At every instant the folder may be replaced, and holds no weights but those that its configuration tells of.
+        (place / SINGLE).unlink(missing_ok=True)
         (place / CONFIG).write_text(json.dumps(document, indent=1) + "\n")
+        safetensors.write(place / SINGLE, listed, dtype)
     except OSError as error:
         raise ModelError(f"Expected to write a checkpoint, got {error.strerror or error} - at {place}") from error
     return place

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from omni_sdk.errors import ModelError
-from omni_sdk.tools.export import reference_checkpoint
+from omni_sdk.tools.export import reference_checkpoint, safetensors
 from omni_sdk.tools.export.build import build
 from omni_sdk.tools.export.checkpoint import open_checkpoint
 
@@ -83,6 +83,20 @@ def test_replaces_its_own_and_nobody_elses(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="got another checkpoint"):
             reference_checkpoint(other)
         assert (other / name).read_text() == "{}"
+
+
+def test_what_an_interrupted_write_left_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(path: Path, *arguments: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors, "write", torn)
+        with pytest.raises(KeyboardInterrupt):
+            reference_checkpoint(tmp_path / "new")
+    with pytest.raises(ModelError, match="Expected a safetensors file"):
+        open_checkpoint(tmp_path / "new")
+    assert contents(reference_checkpoint(tmp_path / "new")) == contents(reference_checkpoint(tmp_path / "other"))
 
 
 def test_says_that_the_disk_does_not_take_it(tmp_path: Path) -> None:
