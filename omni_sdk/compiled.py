@@ -6,8 +6,8 @@ too, and verified by the provider alone.
 
 An entry's key covers all that decides its content: the model's bytes (weights included), ORT's version, the CPU's
 instruction sets, this package's operators and those settings that shape the graph. What guards an entry,
-`omni_sdk.entries` says. An entry that ORT refuses is dropped, and whatever keeps the cache from serving costs the
-speed-up, not the load.
+`omni_sdk.entries` says. An entry that ORT refuses is dropped where ORT takes the model itself: else threads or memory
+may have been short, for a while. Whatever keeps the cache from serving costs the speed-up, not the load.
 """
 
 from __future__ import annotations
@@ -132,20 +132,21 @@ def _open(source: Source, settings: Settings, cache_dir: CacheDir) -> tuple[sess
 
 def _open_entry(source: Source, settings: Settings, entries: Entries, key: str) -> tuple[sessions.Session, Compiled]:
     writer = _Writer(source, settings)
-    for _ in range(2):
-        with entries.holding(key, writer) as entry:
-            if entry is None:
-                return _open_as_it_is(source, settings, entries.refusal)
-            try:
-                session = sessions.open_session(source, settings, compiled=entry / GRAPH)
-            except ModelError as error:
-                log.warning("dropping the compiled graph of %s: %s", source, error)
-            else:
-                files = (entry / GRAPH, entry / f"{GRAPH}.data")
-                mapped.release(files)
-                return session, Compiled("built" if writer.called else "hit", files=files)
-        entries.drop(key)
-    return _open_as_it_is(source, settings, "ONNX Runtime refuses its own graph")
+    with entries.holding(key, writer) as entry:
+        if entry is None:
+            return _open_as_it_is(source, settings, entries.refusal)
+        try:
+            session = sessions.open_session(source, settings, compiled=entry / GRAPH)
+        except ModelError as error:
+            why = str(error)
+        else:
+            files = (entry / GRAPH, entry / f"{GRAPH}.data")
+            mapped.release(files)
+            return session, Compiled("built" if writer.called else "hit", files=files)
+    opened = _open_as_it_is(source, settings, "ONNX Runtime refuses its own graph")
+    log.warning("dropping the compiled graph of %s: %s", source, why)
+    entries.drop(key)
+    return opened
 
 
 def _open_providers_entry(
