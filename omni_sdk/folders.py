@@ -32,6 +32,8 @@ from typing import TypeAlias
 
 import platformdirs
 
+from omni_sdk.errors import InputError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -111,10 +113,26 @@ def sweep_inside(folder: Path) -> None:
 
 
 def cache(cache_dir: CacheDir = ...) -> Path | None:
-    """The cache folder: the one asked for, else that of `OMNI_SDK_CACHE_DIR`, else the user's; None where it is off."""
+    """The cache folder: the one asked for, else that of `OMNI_SDK_CACHE_DIR`, else the user's; None where it is off.
+
+    Raises
+    ------
+    InputError
+        When what was asked for is no path.
+    """
     if isinstance(cache_dir, EllipsisType):
         cache_dir = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("omni-sdk", appauthor=False)
-    return None if cache_dir is None else Path(cache_dir)
+    return None if cache_dir is None else _path(cache_dir)
+
+
+def _path(cache_dir: object) -> Path:
+    path = os.fspath(cache_dir) if isinstance(cache_dir, (str, os.PathLike)) else None
+    try:
+        if isinstance(path, str) and b"\0" not in os.fsencode(path):
+            return Path(path)
+    except UnicodeEncodeError:  # a lone surrogate
+        pass
+    raise InputError(f"Expected a path, got {cache_dir!r} - at cache_dir")
 
 
 def make_private(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from omni_sdk import folders
+from omni_sdk.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are another matter there")
 ANOTHER = 12345
@@ -121,3 +122,9 @@ def test_where_caches_stand(tmp_path, monkeypatch):
     monkeypatch.setenv(folders.CACHE_VARIABLE, "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert folders.cache() == tmp_path / "home" / "omni-sdk"
+
+
+@pytest.mark.parametrize("cache_dir", [5, b"cache", "a\0b", "\ud800", ["a"]])
+def test_a_cache_folder_that_is_no_path(cache_dir):
+    with pytest.raises(InputError, match=r"Expected a path, got .* - at cache_dir"):
+        folders.cache(cache_dir)
