@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 ShapeSet = tuple[tuple[int, ...], ...]
 
-# Input shapes remembered. Beyond these the least recently used goes.
+# Input shapes remembered, and as many doubted. Beyond these the least recently used goes.
 REMEMBERED_SHAPES = 1024
 
 
@@ -22,7 +22,7 @@ class LearnedShapes:
         self.data_dependent = False
         self._lock = threading.Lock()
         self._learned: OrderedDict[ShapeSet, ShapeSet] = OrderedDict()
-        self._doubted: dict[ShapeSet, ShapeSet] = {}
+        self._doubted: OrderedDict[ShapeSet, ShapeSet] = OrderedDict()
 
     @property
     def inputs(self) -> tuple[ShapeSet, ...]:
@@ -55,11 +55,14 @@ class LearnedShapes:
             outputs = self._learned.pop(inputs, None)
             if outputs is not None:
                 self._doubted[inputs] = outputs
+                if len(self._doubted) > REMEMBERED_SHAPES:
+                    self._doubted.popitem(last=False)
 
     def clear(self) -> None:
         """Forgets all."""
         with self._lock:
             self._learned.clear()
+            self._doubted.clear()
 
     def after_fork(self) -> None:
         """In a forked child: another thread may have held the lock at the fork."""

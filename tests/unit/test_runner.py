@@ -8,7 +8,9 @@ import graphs
 import numpy as np
 import pytest
 
+from omni_sdk import learned
 from omni_sdk.errors import ClosedError, InputError
+from omni_sdk.learned import LearnedShapes
 from omni_sdk.runner import READY_RUNS
 
 
@@ -70,6 +72,17 @@ def test_a_data_dependent_shape_is_found_out_and_never_wrong():
             np.testing.assert_array_equal(got, np.nonzero(np.array(bits)))
         assert model._runner.data_dependent
         assert not model.explain()["io_binding"].effective
+
+
+def test_shapes_that_were_doubted_are_forgotten_in_the_end(monkeypatch):
+    monkeypatch.setattr(learned, "REMEMBERED_SHAPES", 3)
+    shapes = LearnedShapes()
+    for size in range(5):
+        shapes.learn(((size,),), ((size,),))
+        shapes.doubt(((size,),))
+    assert list(shapes._doubted) == [((size,),) for size in (2, 3, 4)]
+    shapes.clear()
+    assert not shapes._doubted
 
 
 def test_bad_data_is_not_taken_for_a_data_dependent_shape():
