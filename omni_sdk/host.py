@@ -165,14 +165,19 @@ class Host:
 
     def hold(self, name: str, interrupt: Interrupt | None = None) -> Model:
         """As entering `using`; `let_go` must follow."""
-        with self._turns.lock:
-            place = self._place(name)
-            ticket = self._turns.join(interrupt)
-            try:
-                found = self._take_turn(place, ticket)
-            finally:
-                self._turns.leave(ticket)
-        return found if found is not None else self._load(place)
+        try:
+            with self._turns.lock:
+                place = self._place(name)
+                ticket = self._turns.join(interrupt)
+                try:
+                    found = self._take_turn(place, ticket)
+                finally:
+                    self._turns.leave(ticket)
+            return found if found is not None else self._load(place)
+        except BaseException:
+            with self._turns.lock:
+                self._turns.forget(threading.get_ident())
+            raise
 
     def let_go(self, name: str, holder: int) -> None:
         """The end of what `hold` began on the thread `holder`."""

@@ -63,6 +63,19 @@ def test_time_counts_while_a_call_waits_for_room(full):
     assert (full["two"].infer({"x": X}, timeout=20)["y"] == 2).all()
 
 
+def test_a_call_that_ended_in_the_queue_ends_no_later_wait(full):
+    inside, leave = threading.Event(), threading.Event()
+    thread = threading.Thread(target=held, args=(full, inside, leave))
+    thread.start()
+    inside.wait(10)
+    with pytest.raises(TimeoutError):
+        full["two"].infer(x=X, timeout=0.05)
+    threading.Timer(0.1, leave.set).start()
+    with full.using("two") as model:  # waits on the same thread, without an interrupt of its own
+        assert (model.infer(x=X)["y"] == 2).all()
+    thread.join()
+
+
 def test_time_counts_while_a_model_runs():
     with host_of(graphs.LONG, "long") as host:
         with pytest.raises(TimeoutError):
