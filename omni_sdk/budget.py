@@ -28,8 +28,8 @@ PREPACKED = 0.75
 SESSION_BYTES = 16 << 20
 COMPILING = 2.5
 
-# Parts of a run's sum: inputs that have to be copied, and what the arena would grow by.
-COPIES, GROWTH = "copies of inputs", "this run"
+# Parts of a run's sum: buffers for copies of its inputs or for its results, and what the arena would grow by.
+BUFFERS, GROWTH = "new buffers", "this run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,13 @@ class AtOnce:
 
     def tell(self) -> None:
         """Nobody listens."""
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A run that was let in; `results` are the bytes of its results that it left in the arena."""
+
+    results: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +281,7 @@ class RunBudget:
         return self.limit is not None or (self._within is not None and self._within.is_limited)
 
     @contextlib.contextmanager
-    def copying(self, shapes: ShapeSet, copies: int, *, model: str = "") -> Iterator[None]:
+    def copying(self, shapes: ShapeSet, buffers: int, *, model: str = "") -> Iterator[None]:
         """Around the copying of a run's inputs: room for these bytes, and for the run, is there and stays reserved.
 
         Raises
@@ -283,19 +290,19 @@ class RunBudget:
             Where there is none; nothing was copied.
         """
         with self._turns.lock:
-            levels = self._wait_for_room(shapes, model, copies)
+            levels = self._wait_for_room(shapes, model, buffers)
             for level in levels:
-                level._reserved += copies
+                level._reserved += buffers
         try:
             yield
         finally:
             with self._turns.lock:
                 for level in levels:
-                    level._reserved -= copies
+                    level._reserved -= buffers
                 self._turns.tell()
 
     @contextlib.contextmanager
-    def admitted(self, shapes: ShapeSet, *, model: str = "", keep: bool = True) -> Iterator[None]:
+    def admitted(self, shapes: ShapeSet, *, model: str = "", keep: bool = True, buffers: int = 0) -> Iterator[Admitted]:
         """Around one run: refused where it cannot fit, measured where its shape is new.
 
         Parameters
@@ -306,6 +313,8 @@ class RunBudget:
             Whose run it is, where several models share a budget.
         keep : bool, default True
             False where ORT gives its arena back after the run.
+        buffers : int
+            Bytes of new buffers that its results will take; reserved until it is over.
 
         Raises
         ------
@@ -313,24 +322,27 @@ class RunBudget:
             Before anything is taken.
         """
         runs: list[tuple[RunBudget, _Run, int]] = []
-        before, succeeded = 0, False
+        before, succeeded, admitted = 0, False, Admitted()
         try:
             with self._turns.lock:
-                levels = self._wait_for_room(shapes, model)
+                levels = self._wait_for_room(shapes, model, buffers)
                 for level in levels:
                     run = level._begin(shapes, model)
                     runs.append((level, run, level._begun))
+                    level._reserved += buffers
                 before = self._measure() if any(run.found is not None for _, run, _ in runs) else 0
                 levels[-1].note()
-            yield
+            yield admitted
             succeeded = True
         finally:
             with self._turns.lock:
                 growth = max(0, self._measure() - before) if any(run.found is not None for _, run, _ in runs) else 0
                 for level, run, then in runs:
                     level._running[level._key(model)].remove(run)
+                    level._reserved -= buffers
                     if run.found is not None and not level._loads:
-                        level._learn(shapes, model, run.found, growth, succeeded and level._begun == then)
+                        exact = succeeded and level._begun == then
+                        level._learn(shapes, model, run.found, growth, admitted.results, exact)
                     level.note()
                     if not keep and not level._running[level._key(model)]:
                         level.given_back(model)
@@ -347,14 +359,14 @@ class RunBudget:
         largest = max(measured, key=lambda need: need.elements)
         return int(largest.bytes * _elements(shapes) / max(1, largest.elements))
 
-    def _wait_for_room(self, shapes: ShapeSet, model: str, copies: int = 0) -> list[RunBudget]:
+    def _wait_for_room(self, shapes: ShapeSet, model: str, buffers: int) -> list[RunBudget]:
         """The budgets that the run fits by now: this one, and the larger one about it."""
         levels = [self] if self._within is None else [self, self._within]
         began = time.monotonic()
         while True:
             try:
                 for level in levels:
-                    level._require(shapes, model, copies)
+                    level._require(shapes, model, buffers)
             except MemoryBudgetError as refusal:
                 if level is not levels[-1] and not level.running:
                     raise  # the model's own limit, and no run of its own that would end
@@ -379,28 +391,30 @@ class RunBudget:
         beside = sum(run.need for run in self._running.get(self._key(model), ()))
         return max(self.arena_of(model), beside + need)
 
-    def _require(self, shapes: ShapeSet, model: str, copies: int) -> None:
+    def _require(self, shapes: ShapeSet, model: str, buffers: int) -> None:
         if self.limit is None:
             return
-        parts = self._parts(shapes, model, copies)
+        parts = self._parts(shapes, model, buffers)
         if self._relieve is not None and not fits(parts, self.limit):
-            self._relieve(parts[COPIES] + parts[GROWTH], parts[GROWTH], model)
-            parts = self._parts(shapes, model, copies)
+            self._relieve(parts[BUFFERS] + parts[GROWTH], parts[GROWTH], model)
+            parts = self._parts(shapes, model, buffers)
         require(parts, self.limit, f"infer of {model or self._where} at {', '.join(map(str, shapes))}")
 
-    def _parts(self, shapes: ShapeSet, model: str, copies: int) -> dict[str, int]:
+    def _parts(self, shapes: ShapeSet, model: str, buffers: int) -> dict[str, int]:
         growth = self._reach(self.expected(shapes, model), model) - self.arena_of(model)
-        return {**self._held(), "arena": self.arena, COPIES: self._reserved + copies, GROWTH: growth}
+        return {**self._held(), "arena": self.arena, BUFFERS: self._reserved + buffers, GROWTH: growth}
 
-    def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, exact: bool) -> None:
+    def _learn(self, shapes: ShapeSet, model: str, found: int, growth: int, results: int, exact: bool) -> None:
         """A run that made the arena grow needs what it then reached; one that did not, no more than was there.
+
+        Results that lay in the arena will lie in buffers from the next run on.
 
         One that failed, or that others ran beside, tells how far the arena grew and not what it needs itself. What was
         there before may be most of what a run is then taken to need: that much is a bound, and no measure to scale by.
         """
         reached = found + growth
         if exact:
-            need = reached if growth else min(found, self.expected(shapes, model) or found)
+            need = max(0, reached - results) if growth else min(found, self.expected(shapes, model) or found)
             self._needs[model, shapes] = _Need(need, _elements(shapes), growth >= found)
         self._arenas[self._key(model)] = max(self.arena_of(model), reached)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -149,8 +150,7 @@ class Caller:
         arrays = feeding.fitting(feeds, inputs)
         if not self.budget.is_limited:
             return feeding.bindable(arrays, inputs, pool)
-        # What idles in the pool is held already, and serves copies first.
-        more = max(0, feeding.copies(arrays, inputs) - pool.stats()["idle_bytes"])
+        more = self._new_bytes(feeding.copies(arrays, inputs))
         if keeps:
             more += sum(np.asarray(array).nbytes for array in arrays.values())
         if more == 0:
@@ -158,11 +158,14 @@ class Caller:
         with self.budget.copying(self._runner.shapes(arrays), more, model=self.share):
             return feeding.bindable(arrays, inputs, pool)
 
+    def _new_bytes(self, wanted: int) -> int:
+        """How much the buffer pool has to grow for so many bytes: what idles is held already, and serves first."""
+        return max(0, wanted - self._runner.pool.stats()["idle_bytes"])
+
     def _warmed(self, ready: dict[str, Any]) -> dict[str, Any]:
-        shapes = self._runner.shapes(ready)
-        with self.budget.admitted(shapes, model=self.share):
+        with self._admitted(ready, None):
             results = self._runner.run(ready, None, None)
-        self.warmed.add(shapes)
+        self.warmed.add(self._runner.shapes(ready))
         return results
 
     def _run(
@@ -174,10 +177,23 @@ class Caller:
             interrupt = interrupt or Interrupt()
             interrupt.shrink_arena()
             self.budget.shrink_next = False
-        with self.budget.admitted(self._runner.shapes(ready), model=self.share, keep=not shrinks):
+        with self._admitted(ready, wanted, keep=not shrinks):
             results = self._run_within(ready, wanted, interrupt)
         self.latencies.append(time.perf_counter() - started)
         return results
+
+    @contextmanager
+    def _admitted(
+        self, ready: dict[str, Any], wanted: dict[str, np.ndarray] | None, *, keep: bool = True
+    ) -> Iterator[None]:
+        """Around one run: within the budget, which is told what the results take."""
+        known = self._runner.result_bytes(ready, None)
+        buffers = self._new_bytes(self._runner.result_bytes(ready, wanted)) if self.budget.is_limited else 0
+        shapes = self._runner.shapes(ready)
+        with self.budget.admitted(shapes, model=self.share, keep=keep, buffers=buffers) as run:
+            yield
+            if not known:  # ORT allocated them
+                run.results = self._runner.result_bytes(ready, None)
 
     def _run_within(
         self, ready: dict[str, Any], wanted: dict[str, np.ndarray] | None, interrupt: Interrupt | None

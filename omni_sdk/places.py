@@ -60,8 +60,12 @@ class Places(dict[str, Place]):
         self._clock = 0
 
     def held(self) -> dict[str, int]:
-        """Bytes of each model that is loaded or being loaded, its arena apart."""
-        return {f"model {place.name}": place.bytes for place in self.values() if place.model or place.loading}
+        """Bytes of each model that is loaded or being loaded with its buffers, its arena apart."""
+        return {
+            f"model {place.name}": place.bytes + _buffers(place)
+            for place in self.values()
+            if place.model or place.loading
+        }
 
     def loading(self) -> bool:
         """Whether a model is being loaded."""
@@ -93,6 +97,9 @@ class Places(dict[str, Place]):
         Arenas go first, for a run makes them grow again where a model had to be loaded. Nothing goes where all of it
         would not suffice. A run grows the shared arena itself, so giving it back beforehand leaves a run no more.
         """
+        if self.runs.used + need > self._budget:
+            for place in self._by_age():
+                _trim(place)
         missing = self.runs.used + need - self._budget
         arenas = {} if for_run and not self._apart else self._idle_arenas()
         idle = [place for place in self._by_age() if not place.pinned and not place.holders]
@@ -195,6 +202,18 @@ class HostStats:
     peak: int
     waiting: int
     models: dict[str, HostedStats]
+
+
+def _trim(place: Place) -> None:
+    """Lets go of the buffers that idle."""
+    if place.model is not None:
+        place.model._runner.pool.trim()
+
+
+def _buffers(place: Place) -> int:
+    """Bytes of a model's buffers, in use and idle."""
+    pool = place.model._runner.pool.stats() if place.model is not None else {}
+    return sum(pool.get(name, 0) for name in ("in_use_bytes", "idle_bytes"))
 
 
 def stats_of(place: Place) -> HostedStats:

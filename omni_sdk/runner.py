@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -101,6 +102,12 @@ class Runner:
     def shapes(self, feeds: Mapping[str, Any]) -> ShapeSet:
         """Shapes of checked feeds, in the order of the inputs; () for what is no tensor."""
         return _shapes(feeds, self.inputs)
+
+    def result_bytes(self, feeds: Mapping[str, Any], wanted: Mapping[str, np.ndarray] | None) -> int:
+        """Bytes of the buffers that the results of a run on checked feeds will lie in, as far as they are known."""
+        shapes = self._learned.get(self.shapes(feeds)) if self.bindable else None
+        named = zip(self.outputs, shapes or (), strict=False)
+        return sum(math.prod(shape) * spec.dtype.itemsize for spec, shape in named if spec.name not in (wanted or ()))
 
     def run(
         self, feeds: dict[str, Any], wanted: dict[str, np.ndarray] | None, interrupt: Interrupt | None

@@ -216,7 +216,7 @@ def test_inputs_that_would_have_to_be_copied_are_refused_before_the_first_copy()
     wide = np.broadcast_to(np.float32(1), (1 << 25,))  # 128 MiB, if it lay in one piece
     with graphs.load(graphs.DOUBLE, memory_limit="64 MiB") as model:
         for _ in range(2):  # the first run of all as well
-            with pytest.raises(MemoryBudgetError, match=r"copies of inputs 12\d\.\d MiB"):
+            with pytest.raises(MemoryBudgetError, match=r"new buffers 12\d\.\d MiB"):
                 model.infer(x=wide)
             assert model.stats().bytes_peak < 1024
             assert model.infer(x=wide[:4])["y"].tolist() == [2.0] * 4
@@ -257,7 +257,7 @@ def test_what_the_result_cache_would_copy_is_counted_before_it_does():
     large = np.ones(1 << 24, np.float32)  # 64 MiB, bound in place but for the cache's copy
     with graphs.load(graphs.DOUBLE, memory_limit="48 MiB", cache_bytes=MIB) as model:
         before = memory.process().peak
-        with pytest.raises(MemoryBudgetError, match=r"copies of inputs 64\.0 MiB"):
+        with pytest.raises(MemoryBudgetError, match=r"new buffers 64\.0 MiB"):
             model.infer(x=large)
         assert memory.process().peak - before < 16 * MIB
 
@@ -271,11 +271,29 @@ def test_a_cached_result_is_counted_once():
         assert 16 * MIB <= parts["results"] < 25 * MIB
 
 
+def test_results_count_before_they_are_made_and_are_taken_for_no_part_of_the_arena():
+    with omni.load(grower(), Settings(memory_limit="1 GiB"), cache_dir=None) as model:
+        results = [ask(model, 256) for _ in range(2)]
+        parts = model.memory().parts
+        assert parts["results"] >= results[0].nbytes
+    process = Process()
+    budget = RunBudget(100 * MIB, lambda: {"session": 10 * MIB}, "m", process)
+    with budget.admitted(((1,),)) as run:
+        process.bytes += 50 * MIB
+        run.results = 20 * MIB
+    assert budget.arena == 50 * MIB
+    assert budget.expected(((1,),)) == 30 * MIB
+    with budget.admitted(((1,),), buffers=40 * MIB):
+        pass
+    with pytest.raises(MemoryBudgetError, match=r"new buffers 41\.0 MiB"), budget.admitted(((1,),), buffers=41 * MIB):
+        pass
+
+
 def test_copies_under_way_are_reserved():
     process = Process()
     budget = RunBudget(100 * MIB, lambda: {"session": 40 * MIB}, "m", process)
     more = budget.copying(((1,),), 20 * MIB)
-    with budget.copying(((1,),), 50 * MIB), pytest.raises(MemoryBudgetError, match=r"copies of inputs 70\.0 MiB"), more:
+    with budget.copying(((1,),), 50 * MIB), pytest.raises(MemoryBudgetError, match=r"new buffers 70\.0 MiB"), more:
         pass
     with budget.copying(((1,),), 60 * MIB):
         pass

@@ -450,6 +450,28 @@ def test_an_arena_that_a_first_run_made_too_large_refuses_no_small_one(budget, l
             host["waves"].infer(x=floats(64))
 
 
+def test_results_that_callers_hold_count_and_those_let_go_make_room():
+    with Host("120 MiB", cache_dir=None, shared_threads=False, wait=0) as host:
+        host.add("waves", graphs.serialized(WAVES))
+        before = host.stats().in_use
+        held = [host["waves"].infer(x=floats(2))["y"] for _ in range(20)]
+        assert host.stats().in_use - before > 36 * MIB
+        with pytest.raises(MemoryBudgetError, match="new buffers"):
+            held += [host["waves"].infer(x=floats(2))["y"] for _ in range(60)]
+        assert host.stats().peak <= host.memory_budget
+        held.clear()
+        host["waves"].infer(x=floats(2))
+        assert host.stats().in_use <= host.memory_budget
+
+
+def test_a_models_name_hides_no_part_of_the_sum(paths):
+    with Host("1 GiB", cache_dir=None, shared_threads=False) as host:
+        for name in ("arena", "this run", "new buffers"):
+            host.add(name, paths["two"])
+            host[name].infer(x=X)
+        assert host.stats().in_use >= sum(each.bytes for each in host.stats().models.values())
+
+
 def test_settings_by_a_presets_name(paths):
     with Host("1 GiB", settings="baseline", cache_dir=None, shared_threads=False) as host:
         host.add("two", paths["two"])
