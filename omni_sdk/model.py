@@ -28,7 +28,7 @@ from omni_sdk.explain import Explanation
 from omni_sdk.parts import parts_of, recipe_of, told_of_shapes
 from omni_sdk.process_pools import give_back_arena
 from omni_sdk.reports import explanation_of, stats_of
-from omni_sdk.settings import Settings
+from omni_sdk.settings import Settings, settings_of
 from omni_sdk.states import with_first_states
 from omni_sdk.stats import Stats
 from omni_sdk.stream import Stream
@@ -67,9 +67,7 @@ def load(
         model = Model(source, tuned, cache_dir=cache_dir)
         model._overrides = {**profiles.effects(tuned), **model._overrides}
         return model
-    if not isinstance(settings, Settings):
-        settings = Settings.preset("balanced" if settings is None else settings)  # type: ignore[arg-type]
-    return Model(source, settings, cache_dir=cache_dir)
+    return Model(source, settings_of(settings), cache_dir=cache_dir)
 
 
 class Model:

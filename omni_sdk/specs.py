@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,8 +112,7 @@ class TensorSpec:
         cls, name: str, onnx_type: str, shape: list[int | str | None] | None, allowed: tuple[int, int] | None = None
     ) -> TensorSpec:
         """From what a session says of an input or output."""
-        match = re.fullmatch(r"tensor\((\w+)\)", onnx_type)
-        element = ELEMENT_TYPES.get(match[1]) if match else None
+        element = ELEMENT_TYPES.get(_type_name(onnx_type))
         dims = tuple(
             None if size in (None, "") or (isinstance(size, int) and size < 0) else size for size in shape or ()
         )
@@ -127,8 +127,7 @@ class TensorSpec:
     @property
     def type_name(self) -> str:
         """`"float"` of `"tensor(float)"`; everything else as it is."""
-        match = re.fullmatch(r"tensor\((\w+)\)", self.type)
-        return match[1] if match else self.type
+        return _type_name(self.type)
 
     @property
     def is_tensor(self) -> bool:
@@ -151,3 +150,9 @@ class TensorSpec:
     def __str__(self) -> str:
         kind = self.type_name if self.is_tensor else self.type
         return f"{self.name}: {kind}[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+
+@functools.lru_cache
+def _type_name(onnx_type: str) -> str:
+    match = re.fullmatch(r"tensor\((\w+)\)", onnx_type)
+    return match[1] if match else onnx_type
