@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -20,6 +21,13 @@ __all__ = ["check", "load", "to_html", "to_json", "to_markdown", "write"]
 
 WORDS = ("lower", "higher", "tie", "unclear", "KEEP", "OPTIONAL", "DROP", "NO EFFECT", "NOT REAL", "UNCLEAR")
 """Verdicts and recommendations, which the page colours."""
+
+UNITS = "B|KiB|MiB|GiB|s|ms|µs|dB"
+
+LONG = 24
+"""Characters of a word from which on a line may break within it, behind one of `BREAKS`."""
+
+BREAKS = re.compile(r"([_./@=])(?=\w)")
 
 SUFFIXES = (".html", ".md", ".json")
 
@@ -164,7 +172,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    head = "".join(f"<th>{_lines(column)}</th>" for column in table.columns)
     rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in table.rows)
     wide = ' class="wide"' if len(table.columns) <= 2 else ' class="reasons"' if "why" in table.columns else ""
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
@@ -177,4 +185,11 @@ def _html_table(table: Table) -> str:
 def _cell(text: str) -> str:
     word = next((word for word in WORDS if text == word or text.endswith(f") {word}")), None)
     style = f' class="{word.replace(" ", "-")}"' if word else ""
-    return f"<td{style}>{escape(text)}</td>"
+    return f"<td{style}>{_lines(text)}</td>"
+
+
+def _lines(text: str) -> str:
+    """Text whose lines break between words: not within a figure with its unit or an interval, and within long names."""
+    kept = re.sub(r"(?<=\d)–(?=\d)", "\u2060–\u2060", re.sub(rf"(?<=\d) (?=({UNITS})\b)", "\u00a0", text))
+    words = (escape(word) if len(word) < LONG else BREAKS.sub(r"\1<wbr>", escape(word)) for word in kept.split(" "))
+    return " ".join(words)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,15 @@ def test_options_of_measuring_are_refused_beside_a_report(
     assert "Expected a model to measure, got the report" in done.output
     assert f"- at {name}" in done.output
     assert not (tmp_path / "again.md").exists()
+
+
+def test_lines_break_between_figures_and_within_long_names(found: Benchmark) -> None:
+    found.rows[1].contender = replace(found.rows[1].contender, name="folder/model_of_a_kind.onnx@ultra")
+    page = report.to_html(found)
+    assert "100.0\u00a0MiB" in page
+    assert re.search(r"\d\u2060–\u2060\d", page)
+    assert "folder/<wbr>model_<wbr>of_<wbr>a_<wbr>kind.<wbr>onnx@<wbr>ultra" in page
+    assert "<wbr>" not in report.to_markdown(found)
 
 
 def test_the_size_of_a_model_is_told_where_it_is_known(found: Benchmark, tmp_path: Path) -> None:
