@@ -1,4 +1,9 @@
-"""Who runs and who waits: a fixed number of runs at a time, a bounded queue before them, a deadline for each."""
+"""Who runs and who waits: a fixed number of runs at a time, a bounded queue before them, a deadline for each.
+
+As long as the queue overflows, somebody comes at every moment, and whoever takes the last place the moment it is free
+waits for a whole run more. Then the last place is given only once a part of the run is over: as many are served, and
+none waits for the longest that a full queue could mean.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,10 @@ from omni_sdk.tools.scale.problems import TOO_MANY, UNAVAILABLE, Problem
 
 SMOOTHING = 0.2
 """Weight of the newest run in the average that `Retry-After` is reckoned from."""
+PATIENCE = 0.75
+"""Of a run: how long the last in the queue waits at most while the queue overflows, beside those before it."""
+OVERFLOW_RUNS = 8.0
+"""Runs' time after the last overflow for which this holds."""
 STUCK_SECONDS = 10.0
 """A run that goes on for so long after its deadline will not end any more."""
 
@@ -58,7 +67,8 @@ class Gate:
         self._turns: deque[asyncio.Future[None]] = deque()
         self._queued = 0
         self._average = 0.0
-        self._running: dict[object, Deadline] = {}
+        self._overflowed = float("-inf")
+        self._running: dict[object, tuple[Deadline, float]] = {}
 
     @asynccontextmanager
     async def slot(self, deadline: Deadline, *, bounded: bool = True) -> AsyncIterator[None]:
@@ -78,7 +88,7 @@ class Gate:
         """
         await self._enter(deadline, bounded)
         ticket, started = object(), time.monotonic()
-        self._running[ticket] = deadline
+        self._running[ticket] = deadline, started
         try:
             yield
         finally:
@@ -101,7 +111,7 @@ class Gate:
     def is_stuck(self) -> bool:
         """Whether a run has long outlived its deadline, which only one that hangs outside Python does."""
         now = time.monotonic()
-        return any(now - deadline.at > STUCK_SECONDS for deadline in self._running.values())
+        return any(now - deadline.at > STUCK_SECONDS for deadline, _ in self._running.values())
 
     def retry_after(self) -> float:
         """Seconds until whoever comes now would likely have had a turn."""
@@ -111,9 +121,9 @@ class Gate:
         if self._free and not self._turns:
             self._free -= 1
             return
-        if bounded and self._queued >= self.queue:
+        if bounded and not self._has_place():
             raise Problem(
-                f"Expected room in the queue, got {self._queued} waiting already - at the server",
+                f"Expected room in the queue, got {self._queued} waiting and more to come - at the server",
                 status=TOO_MANY,
                 retry_after=self.retry_after(),
             )
@@ -134,6 +144,17 @@ class Gate:
                 status=UNAVAILABLE,
                 retry_after=self.retry_after(),
             )
+
+    def _has_place(self) -> bool:
+        """Whether a request may wait; the last place has to be worth it while the queue overflows."""
+        now = time.monotonic()
+        if self._queued >= self.queue:
+            self._overflowed = now
+            return False
+        if self._queued < self.queue - 1 or now - self._overflowed > OVERFLOW_RUNS * self._average:
+            return True
+        begun = min((started for _, started in self._running.values()), default=now)
+        return self._average - (now - begun) <= PATIENCE * self._average
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn.done():  # the turn came in the same moment: it is the next one's

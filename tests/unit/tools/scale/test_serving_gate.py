@@ -41,6 +41,50 @@ def test_slots_queue_and_refusal():
     asyncio.run(scene())
 
 
+def test_while_the_queue_overflows_its_last_place_is_given_late_in_a_run(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(gates.time, "monotonic", lambda: clock[0])
+
+    async def scene() -> None:
+        gate, seen = Gate(1, 1), []
+
+        async def run(end: asyncio.Event) -> asyncio.Task[None]:
+            task = asyncio.create_task(hold(gate, "run", seen, end, deadline=Deadline(1e6)))
+            await settle()
+            return task
+
+        async def tried(name: str) -> asyncio.Task[None] | None:
+            task = asyncio.create_task(hold(gate, name, seen, deadline=Deadline(1e6)))
+            await settle()
+            return None if task.done() and task.exception() else task
+
+        first_end, second_end = asyncio.Event(), asyncio.Event()
+        first = await run(first_end)
+        queued = await tried("at once, nobody was turned away yet")
+        assert queued is not None
+        assert await tried("one too many") is None
+        clock[0] += 1.0  # a run takes a second
+        first_end.set()
+        await asyncio.gather(first, queued)
+        second = await run(second_end)
+        clock[0] += 0.1
+        assert await tried("early in a run") is None
+        clock[0] += 0.3
+        late = await tried("late in a run")
+        assert late is not None
+        second_end.set()
+        await asyncio.gather(second, late)
+        clock[0] += 60.0  # nobody came for long
+        third_end = asyncio.Event()
+        third = await run(third_end)
+        calm = await tried("at once again")
+        assert calm is not None
+        third_end.set()
+        await asyncio.gather(third, calm)
+
+    asyncio.run(scene())
+
+
 def test_turns_come_in_order_and_streams_pass_the_bound():
     async def scene() -> None:
         gate, seen, end = Gate(1, 1), [], asyncio.Event()
