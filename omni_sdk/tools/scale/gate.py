@@ -17,7 +17,7 @@ from omni_sdk.tools.scale.problems import TOO_MANY, UNAVAILABLE, Problem
 
 SMOOTHING = 0.2
 """Weight of the newest run in the average that `Retry-After` is reckoned from."""
-PATIENCE = 0.75
+PATIENCE = 0.5
 """Of a run: how long the last in the queue waits at most while the queue overflows, beside those before it."""
 OVERFLOW_RUNS = 8.0
 """Runs' time after the last overflow for which this holds."""

@@ -69,7 +69,7 @@ def test_while_the_queue_overflows_its_last_place_is_given_late_in_a_run(monkeyp
         second = await run(second_end)
         clock[0] += 0.1
         assert await tried("early in a run") is None
-        clock[0] += 0.3
+        clock[0] += 0.5
         late = await tried("late in a run")
         assert late is not None
         second_end.set()
