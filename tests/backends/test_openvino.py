@@ -173,7 +173,7 @@ codes = np.load(sys.argv[2])
 with omni.load(sys.argv[1], omni.Settings(providers=("openvino",)), cache_dir=None) as model:
     np.save(sys.argv[3], model.infer(audio_codes=codes)["waveform"])
     for name, nodes in model.explain().placement.items():
-        print(name, sum("Snake" in node for node in nodes), len(nodes))
+        print(name, sum("Conv1d" in node for node in nodes), len(nodes))
 """
 
 
