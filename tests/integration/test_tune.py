@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_one_core_wants_one_thread_and_load_takes_it(model: str, tmp_path: Path)
         assert found.gain.verdict == "lower"
         assert found.gain.ratio is not None
         assert found.gain.ratio.high < 1.0
-        assert "less steady latency than balanced (95 % interval" in str(found)
+        assert re.search(r"less steady latency than balanced \([\d.]+ % interval", str(found))
         assert found.profile is not None
         with omni_sdk.load(model, "tuned", cache_dir=tmp_path / "cache") as loaded:
             assert loaded.settings == found.settings

@@ -57,6 +57,45 @@ def test_inputs_made_to_collide_are_told_apart(monkeypatch):
     assert [ask(cache, value)["y"][0] for value in (1, 2, 1)] == [2, 4, 2]
     assert cache.hits == 0
     assert (len(cache), cache.used_bytes) == (1, ENTRY_BYTES + 2 * feeds(1)["x"].nbytes)
+    assert cache.own_bytes == ENTRY_BYTES + feeds(1)["x"].nbytes
+
+
+def test_a_follower_with_other_bytes_computes_its_own_and_stores_nothing(monkeypatch):
+    monkeypatch.setattr(module, "content_key", lambda *_: b"the same key for all")
+    cache = ResultCache(1 << 20, ("x",), b"")
+    started, go = threading.Event(), threading.Event()
+
+    def slowly():
+        started.set()
+        go.wait(10)
+        return answer(1)
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(ask, cache, 1, compute=slowly)
+        started.wait(10)
+        follower = pool.submit(ask, cache, 2)
+        while not cache._flights[b"the same key for all"].done._waiters:  # until it waits
+            pass
+        go.set()
+        assert (leader.result()["y"][0], follower.result()["y"][0]) == (2, 4)
+    ask(cache, 1, compute=never)
+
+
+def test_an_entry_of_the_whole_budget_is_kept():
+    size = ENTRY_BYTES + 2 * feeds(1)["x"].nbytes
+    for limit, kept in ((size, 1), (size - 1, 0)):
+        cache = ResultCache(limit, ("x",), b"")
+        ask(cache, 1)
+        assert len(cache) == kept
+        assert cache.used_bytes == kept * size
+
+
+def test_bytes_are_given_back_as_entries_go():
+    cache = ResultCache(3 * ENTRY_BYTES, ("x",), b"")
+    for value in range(5):
+        ask(cache, value)
+    arrays = feeds(1)["x"].nbytes
+    assert (cache.used_bytes, cache.own_bytes) == (2 * (ENTRY_BYTES + 2 * arrays), 2 * (ENTRY_BYTES + arrays))
 
 
 def test_a_result_larger_than_the_budget_puts_nothing_else_out():
