@@ -256,8 +256,6 @@ class StateStream(CarriedStream):
         self._now = self._states({name: self._copied(array) for name, array in states.items()})
 
     def _step(self, feeds: dict[str, Any]) -> Results:
-        if self._runner.session is None:
-            self._runner.opened()
         for name, allowed in self._ranges:
             array = feeds.get(name)
             if isinstance(array, np.ndarray) and array.dtype.kind in "iu":

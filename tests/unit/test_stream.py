@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import graphs
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
 import omni_sdk as omni
-from omni_sdk.stream import BOUND_SHAPES
+from omni_sdk import ranges
+from omni_sdk.stream import BOUND_SHAPES, CarriedStream, Stream, _States
 
 # A running sum, so that each step depends on all before it; `i` picks, and an index beyond the end fails the run.
 SUMS = """g (float[B, 4] x, int64[1] i, float[B, 4] "past.h") => (float[B, 1] y, float[B, 4] "present.h") {
@@ -294,6 +296,7 @@ def test_constants_are_given_once(model):
     ("given", "error", "says"),
     [
         ({"z": FIRST}, omni.InputError, r"an input \(x, i, past\.h\), got 'z'"),
+        ({"a": FIRST}, omni.InputError, r"an input \(x, i, past\.h\), got 'a'"),
         ({"past.h": ones()}, omni.InputError, "initial="),
         ({"i": np.zeros(2, np.int64)}, omni.InputError, "'i'"),
         ({"initial": {"past.h": np.zeros((1, 5), np.float32)}}, omni.InputError, "past.h"),
@@ -442,3 +445,69 @@ def test_few_shapes_stay_bound():
             for _ in range(3):
                 stream.step(x=np.ones(size, np.float32))
         assert len(stream._bound) == BOUND_SHAPES == 2
+        assert [shapes[0] for shapes in stream._bound] == [(4,), (5,)]
+
+
+# State that gets shorter with each step.
+SHRINKS = """g (float[1, 1] x, float[1, P] "past.k") => (float[1, 1] y, float[1, Q] "present.k") {
+    one = Constant <value: tensor = int64[1] {1}> ()
+    end = Constant <value: tensor = int64[1] {1000}> ()
+    "present.k" = Slice ("past.k", one, end, one)
+    total = ReduceSum ("past.k")
+    y = Add (x, total)
+}"""
+
+
+def test_a_state_that_shrinks():
+    first = {"past.k": np.arange(6, dtype=np.float32)[np.newaxis]}
+    with graphs.load(SHRINKS) as model, model.stream(initial=first) as stream:
+        for _ in range(3):
+            found = [stream.step(x=np.ones((1, 1), np.float32))["y"].item() for _ in range(5)]
+            assert found == [16, 16, 15, 13, 10]
+            stream.reset()
+
+
+def test_sets_of_buffers_are_alike_where_every_shape_is():
+    def of(*sizes):
+        return _States({}, {str(index): np.zeros((2, size)) for index, size in enumerate(sizes)}, ours=True)
+
+    assert of(3, 4).alike(of(3, 4))
+    assert not any(of(3, 4).alike(of(*other)) for other in ((3, 5), (3, 3), (2, 4), (4, 4)))
+
+
+def test_seconds_of_each_step_are_recorded(model):
+    with model.stream() as stream:
+        heard(stream, range(5))
+    assert len(model._caller.latencies) == 5
+    assert all(0 < seconds < 0.9 for seconds in model._caller.latencies)
+
+
+def test_only_a_whole_stream_can_be_made():
+    assert Stream.__abstractmethods__ == {"reset", "snapshot", "_restore", "_step"}
+    assert CarriedStream.__abstractmethods__ == {"reset", "snapshot", "_step", "_go_on_from"}
+
+
+def test_steps_of_one_shape_go_the_quick_way(model, monkeypatch):
+    careful = []
+    with model.stream() as stream:
+        monkeypatch.setattr(
+            stream, "_careful_step", lambda feeds: careful.append(1) or type(stream)._careful_step(stream, feeds)
+        )
+        heard(stream, range(10))
+        assert len(careful) == 3, "the first, the first to be learned, the first to be bound"
+        assert stream.step(x=ones(), i=[0])["y"] == 46  # a list is made an array, with care
+        assert len(careful) == 4
+
+
+def test_codes_out_of_range_are_told_at_any_step():
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]> g (int64[1] code, int64[1] "past.h")
+        => (int64[1] y, int64[1] "present.h") { y = Add(code, "past.h")\n "present.h" = Identity(y) }"""
+    )
+    onnx.helper.set_model_props(proto, dict([ranges.entry("code", 0, 4)]))
+    with omni.load(proto.SerializeToString(), cache_dir=None) as model, model.stream() as stream:
+        for step in range(1, 6):
+            assert stream.step(code=np.array([1]))["y"] == step
+            with pytest.raises(omni.InputError, match="Expected values from 0 to 4, got 5"):
+                stream.step(code=np.array([5]))
+        assert stream.step(code=[1])["y"] == 6
