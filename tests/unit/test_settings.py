@@ -226,6 +226,48 @@ def test_presets_are_what_they_say(monkeypatch):
     assert not Settings().allow_spinning
 
 
+def test_the_defaults_are_those_that_are_told_of():
+    assert {f.name: getattr(Settings(), f.name) for f in dataclasses.fields(Settings)} == {
+        "graph_optimization_level": "all",
+        "intra_op_num_threads": "auto",
+        "inter_op_num_threads": 1,
+        "execution_mode": "sequential",
+        "enable_mem_pattern": False,
+        "enable_mem_reuse": True,
+        "enable_cpu_mem_arena": True,
+        "arena_bytes": None,
+        "arena_extend_strategy": "power_of_two",
+        "allow_spinning": False,
+        "set_denormal_as_zero": False,
+        "prepacking": True,
+        "use_deterministic_compute": False,
+        "providers": ("cpu",),
+        "allow_fallback": False,
+        "session_entries": {},
+        "strict": True,
+        "io_binding": True,
+        "buffer_idle_bytes": 268_435_456,
+        "cache_bytes": 0,
+        "cache_random": False,
+        "warmup_passes": (2, 8),
+        "memory_limit": None,
+        "max_chunk": None,
+        "chunk_context": None,
+        "shrink_arena": False,
+        "shared_threads": False,
+        "async_workers": 2,
+        "log_severity_level": 4,
+    }
+    with pytest.raises(TypeError):
+        Settings("basic")  # by name alone: fields come and go
+
+
+def test_ultra_has_two_threads_between_operators_at_least(monkeypatch):
+    for cores, threads in ((1, 2), (2, 2), (5, 2), (8, 4)):
+        monkeypatch.setattr(cpu, "usable_cores", lambda cores=cores: cores)
+        assert Settings.preset("ultra").inter_threads == threads
+
+
 def test_auto_is_what_this_process_may_use(monkeypatch):
     monkeypatch.setattr(cpu, "usable_cores", lambda: 3)
     settings = Settings(intra_op_num_threads="auto", inter_op_num_threads="auto")
