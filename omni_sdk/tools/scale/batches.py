@@ -200,7 +200,8 @@ def _loaded(
         return made, str(model), _carried(manifest)
     if settings is not None:
         raise InputError("Expected settings with a path, got them with a loaded model - at InferBatches")
-    _, (source, own, own_cache) = model.__reduce__()
+    again, _ = model.__reduce__()  # says why where a model cannot be made again
+    (source, own), own_cache = again.args, again.keywords["cache_dir"]
     wanted = fitted(own)
     if wanted != own:
         made, manifest = load_with_manifest(source, wanted, own_cache)
