@@ -29,7 +29,8 @@ def supported_variants() -> list[str]:
     if platform.machine() not in ("x86_64", "AMD64"):  # an emulated one may see another processor's flags
         return ["generic"]
     flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
-    needs = {"generic": (), "avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl")}
+    wide = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+    needs = {"generic": (), "avx2": ("avx2", "fma"), "avx512": wide, "vnni": (*wide, "avx512_vnni")}
     return [name for name, wanted in needs.items() if set(wanted) <= set(flags)]
 
 

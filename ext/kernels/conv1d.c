@@ -17,14 +17,10 @@ enum { Y, SUM, PRESENT };
 
 static size_t span_of(const Conv1d *conv) { return (size_t)((conv->kernel - 1) * conv->dilation); }
 
-static OrtStatus *check_attributes(const Conv1d *conv)
+static OrtStatus *check_tile(const Conv1d *conv)
 {
     const char *name = conv->base.operator->name;
     const long long tile = conv->tile;
-    if (conv->kernel == 0 || conv->out_channels == 0) {
-        return fail("Expected an integer, got none - at omni::%s, attribute %s", name,
-                    conv->kernel == 0 ? "kernel" : "out_channels");
-    }
     if (tile != 1 && tile != 2 && tile != 4 && tile != 6) {
         return fail("Expected 1, 2, 4 or 6, got %lld - at omni::%s, attribute tile", tile, name);
     }
@@ -34,20 +30,31 @@ static OrtStatus *check_attributes(const Conv1d *conv)
     return NULL;
 }
 
-static OrtStatus *open_kernel(Kernel *kernel, const OrtKernelInfo *info)
+OrtStatus *read_convolution(Conv1d *conv, const OrtKernelInfo *info)
 {
     enum { LARGEST = 1 << 20 };
+    const Operator *operator = conv->base.operator;
+    conv->dilation = 1;
+    conv->base.channels_last = 1;
+    TRY(read_attribute(operator, info, "kernel", 1, MAX_KERNEL, &conv->kernel));
+    TRY(read_attribute(operator, info, "dilation", 1, LARGEST, &conv->dilation));
+    TRY(read_attribute(operator, info, "out_channels", 1, LARGEST, &conv->out_channels));
+    TRY(read_attribute(operator, info, "pad_begin", 0, LARGEST, &conv->pad_begin));
+    TRY(read_attribute(operator, info, "pad_end", 0, LARGEST, &conv->pad_end));
+    if (conv->kernel == 0 || conv->out_channels == 0) {
+        return fail("Expected an integer, got none - at omni::%s, attribute %s", operator->name,
+                    conv->kernel == 0 ? "kernel" : "out_channels");
+    }
+    return NULL;
+}
+
+static OrtStatus *open_kernel(Kernel *kernel, const OrtKernelInfo *info)
+{
     Conv1d *conv = (Conv1d *)kernel;
     conv->tile = 1;
-    conv->dilation = 1;
-    kernel->channels_last = 1;
-    TRY(read_attribute(kernel->operator, info, "kernel", 1, MAX_KERNEL, &conv->kernel));
+    TRY(read_convolution(conv, info));
     TRY(read_attribute(kernel->operator, info, "tile", 1, MAX_TILE, &conv->tile));
-    TRY(read_attribute(kernel->operator, info, "dilation", 1, LARGEST, &conv->dilation));
-    TRY(read_attribute(kernel->operator, info, "out_channels", 1, LARGEST, &conv->out_channels));
-    TRY(read_attribute(kernel->operator, info, "pad_begin", 0, LARGEST, &conv->pad_begin));
-    TRY(read_attribute(kernel->operator, info, "pad_end", 0, LARGEST, &conv->pad_end));
-    TRY(check_attributes(conv));
+    TRY(check_tile(conv));
     conv->inner = choose_inner(kernel->variant);
     open_scratch();
     return NULL;
@@ -55,11 +62,12 @@ static OrtStatus *open_kernel(Kernel *kernel, const OrtKernelInfo *info)
 
 /* A past may be shorter than what the kernel looks back: a stream's first chunk has none of it, 0 columns, which is
  * another thing than no past at all. Whether ORT gives such a tensor memory depends on its memory pattern. */
-static OrtStatus *read_past(const Conv1d *conv, const OrtKernelContext *context, const Tensor *x, Job *job)
+static OrtStatus *read_past(const Conv1d *conv, const OrtKernelContext *context, size_t index, const Tensor *x,
+                            Job *job)
 {
     const char *name = conv->base.operator->name;
     Tensor past;
-    TRY(read_input(&conv->base, context, PAST, &past));
+    TRY(read_input(&conv->base, context, index, &past));
     job->lead = (size_t)conv->pad_begin;
     if (!past.given) {
         return NULL;
@@ -79,13 +87,14 @@ static OrtStatus *read_past(const Conv1d *conv, const OrtKernelContext *context,
     return NULL;
 }
 
-static OrtStatus *read_sizes(const Conv1d *conv, const OrtKernelContext *context, Job *job)
+/* X and past, and the sizes that follow from them. */
+OrtStatus *read_columns(const Conv1d *conv, const OrtKernelContext *context, size_t past, Job *job)
 {
     const Kernel *kernel = &conv->base;
     Tensor x;
     Signal signal;
     TRY(read_signal(kernel, context, &x, &signal));
-    TRY(read_past(conv, context, &x, job));
+    TRY(read_past(conv, context, past, &x, job));
     job->x = x.data;
     job->batch = signal.batch;
     job->time = signal.time;
@@ -103,10 +112,10 @@ static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context,
 {
     const Kernel *kernel = &conv->base;
     const int64_t weights[4] = {(int64_t)job->points, (int64_t)job->panels, (int64_t)job->channels, PANEL};
-    const int64_t sums[3] = {(int64_t)job->batch, (int64_t)job->time_out, conv->out_channels};
+    const Dims dims = dims_of(conv, job);
     TRY(read_shaped(kernel, context, W, weights, 4, (void **)&job->weights));
     TRY(read_per_channel(kernel, context, BIAS, job->out_channels, 1, (void **)&job->bias));
-    TRY(read_shaped(kernel, context, RESIDUAL, sums, 3, (void **)&job->residual));
+    TRY(read_shaped(kernel, context, RESIDUAL, dims.y, 3, (void **)&job->residual));
     TRY(read_per_channel(kernel, context, ALPHA, job->out_channels, 1, (void **)&job->alpha));
     TRY(read_per_channel(kernel, context, INV_BETA, job->out_channels, 1, (void **)&job->inv_beta));
     if ((job->alpha == NULL) != (job->inv_beta == NULL)) {
@@ -116,22 +125,35 @@ static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context,
     return NULL;
 }
 
+Dims dims_of(const Conv1d *conv, const Job *job)
+{
+    return (Dims){
+        .y = {(int64_t)job->batch, (int64_t)job->time_out, conv->out_channels},
+        .present = {(int64_t)job->batch, (int64_t)span_of(conv), (int64_t)job->channels},
+    };
+}
+
+void keep_past(const Job *job, size_t span, const float *past, size_t channels, size_t item, float *present)
+{
+    const size_t before = span - smaller(span, job->time);
+    const size_t kept = past != NULL ? smaller(before, job->lead) : 0;
+    if (kept > 0) {
+        memmove(present + (before - kept) * channels, past + ((item + 1) * job->lead - kept) * channels,
+                kept * channels * sizeof present[0]);
+    }
+    memset(present, 0, (before - kept) * channels * sizeof present[0]);
+}
+
 /* After all else, because a caller may have past and present share their memory. */
 static void write_present(const Job *job, size_t span, float *present)
 {
     const size_t row = job->channels;
+    const size_t fresh = smaller(span, job->time);
     for (size_t item = 0; item < job->batch; item++) {
         float *to = present + item * span * row;
         const float *x = job->x + item * job->time * row;
-        const size_t fresh = smaller(span, job->time);
-        const size_t before = span - fresh;
-        const size_t kept = job->past != NULL ? smaller(before, job->lead) : 0; /* the last rows of the past */
-        float *after = to + (before - kept) * row;
-        if (kept > 0) {
-            memmove(after, job->past + ((item + 1) * job->lead - kept) * row, kept * row * sizeof to[0]);
-        }
-        memset(to, 0, (before - kept) * row * sizeof to[0]);
-        memcpy(to + before * row, x + (job->time - fresh) * row, fresh * row * sizeof to[0]);
+        keep_past(job, span, job->past, row, item, to);
+        memcpy(to + (span - fresh) * row, x + (job->time - fresh) * row, fresh * row * sizeof to[0]);
     }
 }
 
@@ -148,13 +170,12 @@ static OrtStatus *compute(const Kernel *kernel, OrtKernelContext *context)
         .panels = rounded_up((size_t)conv->out_channels, PANEL) / PANEL,
     };
     float *present = NULL;
-    TRY(read_sizes(conv, context, &job));
+    TRY(read_columns(conv, context, PAST, &job));
     TRY(read_rest(conv, context, &job));
-    const int64_t sums[3] = {(int64_t)job.batch, (int64_t)job.time_out, conv->out_channels};
-    const int64_t rows[3] = {(int64_t)job.batch, (int64_t)span_of(conv), (int64_t)job.channels};
-    TRY(make_output(context, Y, sums, 3, (void **)&job.y));
-    TRY(make_output(context, SUM, sums, 3, (void **)&job.sum));
-    TRY(make_output(context, PRESENT, rows, 3, (void **)&present));
+    const Dims dims = dims_of(conv, &job);
+    TRY(make_output(context, Y, dims.y, 3, (void **)&job.y));
+    TRY(make_output(context, SUM, dims.y, 3, (void **)&job.sum));
+    TRY(make_output(context, PRESENT, dims.present, 3, (void **)&present));
     plan_conv1d(&job);
     if (job.tiles > 0) {
         TRY(run_conv1d(context, &job));

@@ -32,11 +32,25 @@ typedef struct Plan {
     size_t group;  /* panels a group */
     size_t groups;
     size_t depth;  /* input channels that one pass of the products takes */
+    size_t taps;   /* of a direct convolution, that it takes */
     int by_panels; /* one block whose groups are the pieces of work; else blocks are */
 } Plan;
 
+/* What only a convolution of bytes has. */
+typedef struct Bytes {
+    const int32_t *offset; /* of each output channel, added to its sums */
+    const float *multiplier;
+    size_t rows; /* for so many rows these values and Snake's stand one after another */
+    uint8_t *y; /* NULL where no bytes are asked for */
+    float inverse_scale;
+    int32_t zero_point;
+} Bytes;
+
+/* A convolution of bytes sees its channels, X, past and weights in words of four. */
 typedef struct Job {
     const Inner *inner;
+    const Bytes *bytes; /* NULL in a convolution of floats */
+    uint8_t padding;    /* every byte of what stands before and after the signal */
     const float *x;
     const float *weights;
     const float *past;     /* NULL where absent, as those below */
@@ -44,7 +58,7 @@ typedef struct Job {
     const float *residual;
     const float *alpha;
     const float *inv_beta;
-    float *y;
+    float *y; /* NULL where absent, as sum */
     float *sum;
     size_t kernel;
     size_t tile;
@@ -92,6 +106,18 @@ static ALWAYS_INLINE Place next_place(const Job *job, Place place)
 }
 
 static ALWAYS_INLINE size_t rounded_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+
+/* What Conv1d and QConv1d share. Y and what else is as large, and present, have these shapes. */
+typedef struct Dims {
+    int64_t y[3];
+    int64_t present[3];
+} Dims;
+
+OrtStatus *read_convolution(Conv1d *conv, const OrtKernelInfo *info);
+OrtStatus *read_columns(const Conv1d *conv, const OrtKernelContext *context, size_t past, Job *job);
+Dims dims_of(const Conv1d *conv, const Job *job);
+/* The rows of an item's state that are from before X: the past's last ones, behind zeros. */
+void keep_past(const Job *job, size_t span, const float *past, size_t channels, size_t item, float *present);
 
 /* Fills in row_tiles, tiles, stride and plan from the sizes. */
 void plan_conv1d(Job *job);

@@ -1,5 +1,7 @@
-/* The loops of Conv1d that are compiled for each instruction set: inner_generic.c, inner_avx2.c and inner_avx512.c
- * define LANES, ROWS and TARGET and include the three bodies. */
+/* The loops of Conv1d and QConv1d that are compiled for each instruction set: inner_*.c over floats, bytes_*.c over
+ * bytes define LANES, ROWS, FUSED and TARGET and include the bodies.
+ *
+ * Both see words of four bytes: a float, or four channels of a byte each, whose products are summed in 32 bits. */
 #ifndef OMNI_CONV1D_INNER_H
 #define OMNI_CONV1D_INNER_H
 
@@ -12,6 +14,7 @@ typedef struct Product {
     const float *weights;     /* of point 0, from the first panel on */
     size_t weights_point;     /* floats from one point to the next */
     size_t points;
+    size_t taps; /* points that one pass takes; more than 1 only where they add to one sum */
     size_t panels;
     size_t count;
     size_t channels;
@@ -44,7 +47,11 @@ struct Inner {
 extern const Inner inner_generic;
 extern const Inner inner_avx2;
 extern const Inner inner_avx512;
+extern const Inner bytes_avx2;
+extern const Inner bytes_avx512;
+extern const Inner bytes_vnni;
 
 const Inner *choose_inner(Variant variant);
+const Inner *choose_bytes(Variant variant);
 
 #endif

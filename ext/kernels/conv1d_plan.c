@@ -15,10 +15,14 @@ enum {
 static size_t divided_up(size_t value, size_t by) { return (value + by - 1) / by; }
 
 /* A stretch of a panel, 16 columns wide, stays in the first-level cache. */
-static size_t plan_depth(size_t channels)
+static void plan_pass(Job *job)
 {
-    const size_t turns = divided_up(channels, FIRST_CACHE / PANEL);
-    return turns == 0 ? 1 : rounded_up(divided_up(channels, turns), 8);
+    const size_t longest = FIRST_CACHE / PANEL;
+    const size_t turns = divided_up(job->channels, longest);
+    const size_t depth = turns == 0 ? 1 : rounded_up(divided_up(job->channels, turns), 8);
+    const size_t taps = job->tile > 1 || depth > longest ? 1 : longest / depth;
+    job->plan.depth = depth;
+    job->plan.taps = divided_up(job->points, divided_up(job->points, taps));
 }
 
 static void plan_by_panels(Job *job)
@@ -72,5 +76,5 @@ void plan_conv1d(Job *job)
     } else {
         plan_by_tiles(job);
     }
-    job->plan.depth = plan_depth(job->channels);
+    plan_pass(job);
 }

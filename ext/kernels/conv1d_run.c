@@ -1,4 +1,4 @@
-/* The work of Conv1d: blocks of tiles are transformed, multiplied and finished, each by one thread; or, where tiles are
+/* The work of Conv1d and QConv1d: blocks of tiles are transformed, multiplied and finished, each by one thread; or, where tiles are
  * few and weights many, one block is transformed by all threads together, and each then has groups of panels. */
 #include "conv1d_inner.h"
 
@@ -31,7 +31,7 @@ static size_t block_size(const Job *job, size_t count)
 /* The sums of a direct convolution may grow where Y will be, unless a residual may be there. */
 static int grows_in_place(const Job *job)
 {
-    return job->tile == 1 && job->residual == NULL && job->out_channels % PANEL == 0;
+    return job->tile == 1 && job->y != NULL && job->residual == NULL && job->out_channels % PANEL == 0;
 }
 
 static size_t results_size(const Job *job, size_t count)
@@ -61,7 +61,7 @@ static Block open_block(const Job *job, size_t first, size_t count, float *memor
 {
     Block block = {.first = first, .count = count, .rows = (const float **)memory};
     float *zeros = memory + rounded_up(job->points * count * FLOATS_OF_POINTER, PANEL);
-    memset(zeros, 0, job->stride * sizeof zeros[0]);
+    memset(zeros, job->padding, job->stride * sizeof zeros[0]);
     block.zeros = zeros;
     block.transformed = job->tile == 1 ? NULL : zeros + job->stride;
     Place place = place_of(job, first);
@@ -91,7 +91,7 @@ static void transform_tiles(const Job *job, const Block *block, size_t begin, si
 
 static int needs_finish(const Job *job)
 {
-    return !grows_in_place(job) || job->bias != NULL || job->alpha != NULL || job->sum != NULL;
+    return !grows_in_place(job) || job->bytes != NULL || job->bias != NULL || job->alpha != NULL || job->sum != NULL;
 }
 
 static void multiply_group(const Job *job, const Block *block, size_t group, float *memory)
@@ -107,6 +107,7 @@ static void multiply_group(const Job *job, const Block *block, size_t group, flo
         .weights = job->weights + first * job->channels * PANEL,
         .weights_point = job->panels * job->channels * PANEL,
         .points = job->points,
+        .taps = job->plan.taps,
         .panels = panels,
         .count = block->count,
         .channels = job->channels,
@@ -173,7 +174,7 @@ static void ORT_CALL run_group(void *user, size_t index)
     give_scratch(memory);
 }
 
-static OrtStatus *no_memory(void) { return fail("Expected working memory, got none - at omni::Conv1d"); }
+static OrtStatus *no_memory(void) { return fail("Expected working memory, got none - at a convolution of the domain omni"); }
 
 static OrtStatus *run_all(OrtKernelContext *context, Piece piece, Work *work, size_t pieces)
 {

@@ -3,8 +3,9 @@
 #include "operator.h"
 
 #include <stdio.h>
+#include <string.h>
 
-enum { SYMBOL_SIZE = 192, PAST_OF_CONV1D = 2 };
+enum { SYMBOL_SIZE = 192, PRESENT = 2 };
 
 typedef struct Shape {
     int type; /* of the elements */
@@ -129,13 +130,22 @@ typedef struct Past {
     const char *symbol;
 } Past;
 
+static size_t index_of(const Port *ports, const char *name)
+{
+    size_t index = 0;
+    while (strcmp(ports[index].name, name) != 0) {
+        index++;
+    }
+    return index;
+}
+
 /* An absent optional input has no elements of any type; one that is there may be of any length. */
-static Past read_past(const OrtShapeContext *context)
+static Past read_past(const Operator *operator, const OrtShapeContext *context)
 {
     Past past = {0};
     OrtTensorInfo *info = NULL;
     Shape shape = {0};
-    OrtStatus *status = ort->ShapeInferContext_GetInputTypeShape(context, PAST_OF_CONV1D, &info);
+    OrtStatus *status = ort->ShapeInferContext_GetInputTypeShape(context, index_of(operator->inputs, "past"), &info);
     if (status == NULL && info != NULL) {
         status = read_known_shape(info, &shape, &past.known);
         past.given = shape.type == ORT_FLOAT;
@@ -181,6 +191,7 @@ static int set_columns(Shape *shape, const Past *past, int64_t added, char *symb
 
 OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext *context)
 {
+    const Operator *operator = (const Operator *)op;
     OrtTensorInfo *info = NULL;
     Shape shape;
     int known = 0;
@@ -191,16 +202,23 @@ OrtStatus *ORT_CALL infer_convolved_shape(const OrtCustomOp *op, OrtShapeContext
         return NULL;
     }
     const int64_t span = (attribute(context, "kernel", 1) - 1) * attribute(context, "dilation", 1);
-    const Past past = read_past(context);
+    const Past past = read_past(operator, context);
     const int64_t pads = attribute(context, "pad_end", 0) + (past.given ? 0 : attribute(context, "pad_begin", 0));
     Shape present = shape;
     present.dims[1] = span;
     present.symbols[1] = "";
-    set_optional_shape(context, 2, shape.type, &present);
+    set_optional_shape(context, PRESENT, operator->outputs[PRESENT].type, &present);
     if ((past.given && !past.known) || !set_columns(&shape, &past, pads - span, symbol)) {
         return NULL;
     }
     shape.dims[2] = attribute(context, "out_channels", 1);
     shape.symbols[2] = "";
-    return set_outputs((const Operator *)op, context, &shape);
+    for (size_t i = 0; operator->outputs[i].name != NULL; i++) {
+        if (!operator->outputs[i].optional) {
+            TRY(set_shape(context, i, operator->outputs[i].type, &shape));
+        } else if (i != PRESENT) {
+            set_optional_shape(context, i, operator->outputs[i].type, &shape);
+        }
+    }
+    return NULL;
 }

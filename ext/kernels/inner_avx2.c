@@ -4,8 +4,11 @@
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #define LANES 8
 #define ROWS 6
+#define WIDE 1
 #define FUSED 1
 #define TARGET __attribute__((target("avx2,fma")))
+
+#include "float_words.h"
 
 #include "inner_product.h"
 

@@ -4,8 +4,11 @@
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #define LANES 16
 #define ROWS 12
+#define WIDE 2
 #define FUSED 1
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+
+#include "float_words.h"
 
 #include "inner_product.h"
 

@@ -17,7 +17,10 @@
 #endif
 #define FUSED 0
 #endif
+#define WIDE 1
 #define TARGET
+
+#include "float_words.h"
 
 #include "inner_product.h"
 
@@ -28,7 +31,7 @@ const Inner inner_generic = {.rows = ROWS, .multiply = multiply, .transform_inpu
 const Inner *choose_inner(Variant variant)
 {
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-    return variant == AVX512 ? &inner_avx512 : variant == AVX2 ? &inner_avx2 : &inner_generic;
+    return variant >= AVX512 ? &inner_avx512 : variant == AVX2 ? &inner_avx2 : &inner_generic;
 #else
     (void)variant;
     return &inner_generic;

@@ -7,8 +7,7 @@
 #ifndef OMNI_INNER_TRANSFORMS_H
 #define OMNI_INNER_TRANSFORMS_H
 
-#include "conv1d_inner.h"
-#include "snake_math.h"
+#include "inner_finish.h"
 #include "winograd_tables.h"
 
 #include <string.h>
@@ -126,33 +125,6 @@ static ALWAYS_INLINE TARGET void untransform_lanes(const float *z, size_t plane,
     UNROLL
     for (int i = 0; i < tile; i++) {
         *(Lanes *)(row + (size_t)i * size) = sums[i];
-    }
-}
-
-/* Adds bias and residual to a run of results, and writes it and its Snake where they go. Y and sum may stand where the
- * residual stood: each element of it is read before it is overwritten. */
-static ALWAYS_INLINE TARGET void finish_run(const Job *job, float *results, size_t at, size_t column, size_t count)
-{
-    static const float none[RUN_SIZE] = {0};
-    const float *bias = job->bias == NULL ? none : job->bias + column;
-    float *sum = job->sum != NULL ? job->sum + at : job->alpha != NULL ? results : job->y + at;
-    if (job->residual != NULL) {
-        const float *residual = job->residual + at;
-        INDEPENDENT
-        for (size_t i = 0; i < count; i++) {
-            sum[i] = results[i] + bias[i] + residual[i];
-        }
-    } else {
-        INDEPENDENT
-        for (size_t i = 0; i < count; i++) {
-            sum[i] = results[i] + bias[i];
-        }
-    }
-    if (job->alpha != NULL) {
-        const PerChannel snake = {job->alpha + column, job->inv_beta + column, NULL};
-        snake_run(sum, job->y + at, count, snake, 1, FUSED);
-    } else if (job->sum != NULL) {
-        memcpy(job->y + at, sum, count * sizeof sum[0]);
     }
 }
 

@@ -11,7 +11,7 @@
 
 #include "variants.h"
 
-enum { MAX_INPUTS = 9, MAX_OUTPUTS = 3, MAX_RANK = 4 };
+enum { MAX_INPUTS = 12, MAX_OUTPUTS = 4, MAX_RANK = 4 };
 
 #define TRY(call)                   \
     do {                            \

@@ -14,5 +14,6 @@ extern const Operator qadd_snake_int8_operator;
 extern const Operator qshuffle_snake_uint8_operator;
 extern const Operator qshuffle_snake_int8_operator;
 extern const Operator conv1d_operator;
+extern const Operator qconv1d_operator;
 
 #endif

@@ -19,7 +19,7 @@
 
 enum { ORT_API_VERSION = 18 };
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
-enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3 };
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3, ORT_INT32 = 6 };
 enum { ORT_REQUIRED = 0, ORT_OPTIONAL = 1 };
 enum { ORT_ATTRIBUTE_INT = 1 };
 

@@ -18,7 +18,7 @@ static const Operator *const operators[] = {
     &snake_operator,           &add_snake_operator,      &shuffle_snake_operator,
     &qsnake_uint8_operator,    &qsnake_int8_operator,    &qadd_snake_uint8_operator,
     &qadd_snake_int8_operator, &qshuffle_snake_uint8_operator, &qshuffle_snake_int8_operator,
-    &conv1d_operator,
+    &conv1d_operator,          &qconv1d_operator,
 };
 
 const OrtApi *ort = NULL;

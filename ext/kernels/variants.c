@@ -18,17 +18,24 @@ static int supported(Variant variant)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && supported(AVX2);
     }
+    if (variant == VNNI) {
+        return __builtin_cpu_supports("avx512vnni") && supported(AVX512);
+    }
 #endif
     return variant == GENERIC;
 }
 
 Variant choose_variant(char *problem, size_t size)
 {
-    static const char *const names[VARIANT_COUNT] = {"generic", "avx2", "avx512"};
+    static const char *const names[VARIANT_COUNT] = {"generic", "avx2", "avx512", "vnni"};
     const char *asked = getenv("OMNI_SDK_KERNELS");
     problem[0] = '\0';
     if (asked == NULL || asked[0] == '\0') {
-        return supported(AVX512) ? AVX512 : supported(AVX2) ? AVX2 : GENERIC;
+        Variant best = VNNI;
+        while (!supported(best)) {
+            best--;
+        }
+        return best;
     }
     for (Variant variant = GENERIC; variant < VARIANT_COUNT; variant++) {
         if (strcmp(asked, names[variant]) == 0) {
@@ -40,6 +47,6 @@ Variant choose_variant(char *problem, size_t size)
             return GENERIC;
         }
     }
-    snprintf(problem, size, "Expected generic, avx2 or avx512, got '%.40s' - at OMNI_SDK_KERNELS", asked);
+    snprintf(problem, size, "Expected generic, avx2, avx512 or vnni, got '%.40s' - at OMNI_SDK_KERNELS", asked);
     return GENERIC;
 }

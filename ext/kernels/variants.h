@@ -11,7 +11,8 @@
 
 #include <stddef.h>
 
-typedef enum { GENERIC, AVX2, AVX512, VARIANT_COUNT } Variant;
+/* VNNI is AVX-512 with instructions that multiply bytes; whoever multiplies none takes it for AVX512. */
+typedef enum { GENERIC, AVX2, AVX512, VNNI, VARIANT_COUNT } Variant;
 
 /* The best variant for this processor, or the one that OMNI_SDK_KERNELS names.
  * On an unknown or unsupported name, writes the reason to `problem` and returns GENERIC. */
@@ -49,7 +50,7 @@ typedef void(ORT_CALL *Piece)(void *user, size_t index);
     {                                                                                      \
         name##_body(user, index, 1);                                                       \
     }                                                                                      \
-    static const Piece name[VARIANT_COUNT] = {name##_generic, name##_avx2, name##_avx512}
+    static const Piece name[VARIANT_COUNT] = {name##_generic, name##_avx2, name##_avx512, name##_avx512}
 #else
 #if defined(__aarch64__)
 #define GENERIC_FUSED 1
@@ -58,7 +59,7 @@ typedef void(ORT_CALL *Piece)(void *user, size_t index);
 #endif
 #define VARIANTS(name)                                                                                            \
     static void ORT_CALL name##_generic(void *user, size_t index) { name##_body(user, index, GENERIC_FUSED); }   \
-    static const Piece name[VARIANT_COUNT] = {name##_generic, name##_generic, name##_generic}
+    static const Piece name[VARIANT_COUNT] = {name##_generic, name##_generic, name##_generic, name##_generic}
 #endif
 
 #endif

@@ -136,13 +136,13 @@ def test_wrong_types_are_refused_at_load(operator: str, feeds: dict[str, Array])
 @pytest.mark.parametrize("name", ["avx1024", "AVX2 "])
 def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("OMNI_SDK_KERNELS", name)
-    with pytest.raises(Exception, match=f"Expected generic, avx2 or avx512, got '{name}' - at OMNI_SDK_KERNELS"):
+    with pytest.raises(Exception, match=f"Expected generic, avx2, avx512 or vnni, got '{name}' - at OMNI_SDK_KERNELS"):
         run("Snake", {"X": SIGNAL, **PARAMETERS})
 
 
-@pytest.mark.skipif(len(supported_variants()) == 3, reason="this processor has every instruction set")
+@pytest.mark.skipif(len(supported_variants()) == 4, reason="this processor has every instruction set")
 def test_an_instruction_set_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = next(name for name in ("avx2", "avx512") if name not in supported_variants())
+    missing = next(name for name in ("avx2", "avx512", "vnni") if name not in supported_variants())
     monkeypatch.setenv("OMNI_SDK_KERNELS", missing)
     with pytest.raises(Exception, match=f"Expected an instruction set of this processor, got '{missing}'"):
         run("Snake", {"X": SIGNAL, **PARAMETERS})

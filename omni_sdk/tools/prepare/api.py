@@ -35,7 +35,7 @@ from omni_sdk.tools.prepare.quantize.quality import Judge
 from omni_sdk.tools.prepare.quantize.scheme import candidates
 from omni_sdk.tools.prepare.report import Report, Speed
 from omni_sdk.tools.prepare.rewriting import Progress, Rewritten, rewrite
-from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, Pass, passes
+from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, Pass, forms, passes
 from omni_sdk.tools.prepare.source import SourceModel
 from omni_sdk.tools.prepare.tiles.choice import Chooser, Tiled
 from omni_sdk.tools.prepare.tiles.clock import steps_of
@@ -163,7 +163,7 @@ def prepare(
                 judge=Judge.of(source.path, samples.held_out, source.state),
                 schemes=candidates(byte_products()),
                 state=source.state,
-                operators=operators,
+                forms=forms(operators=operators, skip=frozenset(skip)),
                 threads=threads,
                 say=_part(say, 0.45, 0.85),
             )

@@ -12,7 +12,7 @@ import numpy as np
 
 from omni_sdk.errors import BundleError, InputError, OmniError, SettingsError
 from omni_sdk.tools.prepare.calibration import Calibration
-from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, PASSES
+from omni_sdk.tools.prepare.rules.order import CONV1D_PASSES, PASSES, QCONV1D_PASSES, QUANTIZED_PASSES
 from omni_sdk.tools.prepare.sessions import has_operators
 from omni_sdk.tools.saving import full, is_full
 
@@ -38,7 +38,7 @@ def check_target(target: str, skip: Sequence[str]) -> None:
         raise SettingsError(f"Expected {' or '.join(TARGETS)}, got {target!r} - at target")
     if not _is_sequence(skip):
         raise SettingsError(f"Expected a sequence of passes, got {skip!r} - at skip")
-    titles = [each.title for each in (*PASSES, *CONV1D_PASSES)]
+    titles = list(dict.fromkeys(each.title for each in (*PASSES, *CONV1D_PASSES, *QUANTIZED_PASSES, *QCONV1D_PASSES)))
     if unknown := [title for title in skip if title not in titles]:
         raise SettingsError(f"Expected passes out of {', '.join(titles)}, got {', '.join(map(str, unknown))} - at skip")
 

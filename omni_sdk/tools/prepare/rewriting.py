@@ -15,6 +15,7 @@ from omni_sdk.errors import InternalError, ModelError, OmniError
 from omni_sdk.tools.prepare.differences import TOLERANCE
 from omni_sdk.tools.prepare.ledger import Ledger
 from omni_sdk.tools.prepare.parity import Difference, Trial, compare, first_bad
+from omni_sdk.tools.prepare.rules.conv1d_node import BYTES
 from omni_sdk.tools.prepare.rules.order import Pass
 from omni_sdk.tools.prepare.symbols import Symbols
 from omni_sdk.tools.saving import save_model
@@ -22,7 +23,7 @@ from omni_sdk.tools.saving import save_model
 log = logging.getLogger(__name__)
 
 KEEP_TYPE = frozenset(
-    ("Conv", "Conv1d", "MatMul", "Add", "Reshape", "Transpose", "Slice", "Snake", "AddSnake", "ShuffleSnake")
+    ("Conv", "Conv1d", "MatMul", "Add", "Reshape", "Transpose", "Slice", "Snake", "AddSnake", "ShuffleSnake", "Concat")
 )
 """What rules write; their outputs have the type of their first input."""
 
@@ -104,8 +105,7 @@ def settle_shapes(model: ir.Model) -> None:
             shape = symbols.shape(value)
             if value.const_value is not None or (value.is_graph_output() and shape is None):
                 continue
-            source = node.inputs[0] if node.inputs else None
-            dtype = source.dtype if source is not None and node.op_type in KEEP_TYPE else None
+            dtype = _type_of(node, value)
             if value.dtype is None and dtype is not None:
                 value.dtype = dtype
             known = value.dtype is not None and shape is not None
@@ -113,6 +113,13 @@ def settle_shapes(model: ir.Model) -> None:
             names = given if value.is_graph_output() else {each for size in shape or () for each in size.free_symbols}
             value.shape = ir.Shape([_named(size, names) for size in shape or ()]) if known else None
     common.TopologicalSortPass()(model)
+
+
+def _type_of(node: ir.Node, value: ir.Value) -> ir.DataType | None:
+    if node.op_type == "QConv1d":
+        return ir.DataType.UINT8 if value in node.outputs[BYTES:] else ir.DataType.FLOAT
+    source = node.inputs[0] if node.inputs else None
+    return source.dtype if source is not None and node.op_type in KEEP_TYPE else None
 
 
 def _named(size: sympy.Expr, given: set[sympy.Symbol]) -> int | str | None:

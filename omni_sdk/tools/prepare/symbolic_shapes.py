@@ -31,6 +31,9 @@ BROADCASTING = frozenset(
     )
 )  # fmt: skip
 
+PAST = {"Conv1d": 2, "QConv1d": 6}
+"""Where convolutions of the domain `omni` have what comes before their signal."""
+
 ALIKE_OUTPUTS = frozenset(("AddSnake", "ShuffleSnake"))
 """Operators whose outputs all have one shape."""
 
@@ -43,7 +46,7 @@ def shape_of(node: ir.Node, value: ir.Value, symbols: Symbols) -> Shape | None:
         return broadcast([symbols.shape(each) for each in node.inputs], value)
     if node.op_type == "Split":
         return _split(node, node.outputs.index(value), symbols)
-    if node.op_type == "Conv1d":
+    if node.op_type in PAST:
         return _conv1d(node, node.outputs.index(value), symbols)
     rule = SHAPES.get(node.op_type)
     known = rule is not None and (value is node.outputs[0] or node.op_type in ALIKE_OUTPUTS)
@@ -97,7 +100,8 @@ def _convolution(node: ir.Node, symbols: Symbols) -> Shape | None:
 
 
 def _conv1d(node: ir.Node, index: int, symbols: Symbols) -> Shape | None:
-    data, past = symbols.shape(node.inputs[0]), node.inputs[2] if len(node.inputs) > 2 else None
+    at = PAST[node.op_type]
+    data, past = symbols.shape(node.inputs[0]), node.inputs[at] if len(node.inputs) > at else None
     before = symbols.shape(past) if past is not None else (ONE, sympy.Integer(attribute_of(node, "pad_begin", 0)))
     if data is None or before is None:
         return None

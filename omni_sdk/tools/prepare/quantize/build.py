@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,15 +10,17 @@ import onnx_ir as ir
 from omni_sdk.tools.prepare.ledger import Ledger
 from omni_sdk.tools.prepare.quantize.selection import select
 from omni_sdk.tools.prepare.quantize.tables import tables_to_bytes
-from omni_sdk.tools.prepare.rules.order import QUANTIZED_PASSES
+from omni_sdk.tools.prepare.rewriting import settle_shapes
+from omni_sdk.tools.prepare.rules.order import Pass
 
 
 def build(
-    quantized: Path | None, original: Path, chosen: Collection[str], folder: Path, *, operators: bool = True
+    quantized: Path | None, original: Path, chosen: Collection[str], folder: Path, *, passes: Sequence[Pass] = ()
 ) -> tuple[ir.Model, Ledger]:
     """A model with the chosen nodes on bytes and all others in float.
 
-    Weights are not copied: the model refers to the files beside `quantized`, `original` and in `folder`.
+    Weights are not copied: the model refers to the files beside `quantized`, `original` and in `folder`; those that
+    passes pack are packed when the model is written.
 
     Parameters
     ----------
@@ -30,8 +32,8 @@ def build(
         Names of nodes: quantizable layers, and `Gather` of tables.
     folder : pathlib.Path
         Where the model will be saved; tables' bytes are written there.
-    operators : bool, default True
-        Whether the `omni` operators may be used.
+    passes : sequence of Pass
+        What makes the model fast once layers are quantized; none by default.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def build(
     model, ledger = ir.load(original) if quantized is None else select(quantized, original, chosen), Ledger()
     tables_to_bytes(model, chosen, folder)
     if quantized is not None:
-        for each in QUANTIZED_PASSES:
-            if operators or not each.needs_operators:
-                each(model, ledger)
+        for each in passes:
+            each(model, ledger)
+        settle_shapes(model)
     return model, ledger

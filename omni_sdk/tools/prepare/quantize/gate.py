@@ -22,12 +22,14 @@ import onnx_ir as ir
 from omni_sdk.tools.prepare.calibration import Samples
 from omni_sdk.tools.prepare.ledger import Ledger
 from omni_sdk.tools.prepare.quantize.build import build
+from omni_sdk.tools.prepare.quantize.packed import PackedWeights
 from omni_sdk.tools.prepare.quantize.quality import Judge, Quality
 from omni_sdk.tools.prepare.quantize.recipe import Recipe, choose_recipe
 from omni_sdk.tools.prepare.quantize.scheme import Scheme
 from omni_sdk.tools.prepare.quantize.selection import Group, groups_of
 from omni_sdk.tools.prepare.quantize.tables import tables_of
 from omni_sdk.tools.prepare.report import Bargain, Point
+from omni_sdk.tools.prepare.rules.order import Form
 from omni_sdk.tools.prepare.timing import fastest_seconds, race
 from omni_sdk.tools.saving import save_graph
 
@@ -84,8 +86,8 @@ class Gate:
         To try.
     state : mapping of str to str
         Carried state, input to output.
-    operators : bool
-        Whether the `omni` operators may be used.
+    forms : sequence of Form
+        Operators that may compute quantized layers.
     threads : int or None
         Of the timed sessions.
     say : callable
@@ -98,11 +100,12 @@ class Gate:
     judge: Judge
     schemes: Sequence[Scheme]
     state: Mapping[str, str]
-    operators: bool
+    forms: Sequence[Form]
     threads: int | None
     say: Callable[[str, float], None]
     recipe: Recipe | None = field(init=False, default=None)
     built: Path = field(init=False)
+    _packed: dict[Path, PackedWeights] = field(init=False, default_factory=dict)  # by the quantized model
 
     def __post_init__(self) -> None:
         self.built = self.graph.with_name("selected.onnx")
@@ -159,6 +162,7 @@ class Gate:
             everything,
             self.samples,
             self.schemes,
+            self.forms,
             self.state,
             lambda recipe: self._measured(recipe, everything),
             lambda what, done: self.say(what, 0.2 * done),
@@ -262,10 +266,20 @@ class Gate:
 
     def _build(self, nodes: Collection[str], out: Path) -> Ledger:
         """Write the model with `nodes` quantized; with layers of none, it is the fastest FP32 model."""
-        quantized, floats = (self.recipe.quantized, self.recipe.floats) if self.recipe else (None, self.rival)
-        model, ledger = build(quantized, floats, nodes, out.parent, operators=self.operators)
+        recipe = self.recipe
+        if recipe is None:
+            model, ledger = build(None, self.rival, nodes, out.parent)
+        else:
+            model, ledger = build(recipe.quantized, recipe.floats, nodes, out.parent, passes=recipe.form.passes)
+            self._packed_by(recipe).put(model)
         save_graph(out, model)
         return ledger
+
+    def _packed_by(self, recipe: Recipe) -> PackedWeights:
+        """Equalized weights are others than those of the FP32 model."""
+        if recipe.quantized not in self._packed:
+            self._packed[recipe.quantized] = PackedWeights(recipe.quantized, None if recipe.equalized else self.rival)
+        return self._packed[recipe.quantized]
 
     def _seconds(self, graph: Path) -> float:
         return fastest_seconds(graph, self.judge.samples[0], self.threads)

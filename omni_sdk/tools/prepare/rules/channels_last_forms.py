@@ -22,6 +22,7 @@ ELEMENTWISE = (
     "Abs", "Clip", "Cos", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu",
     "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Sqrt", "Swish", "Tanh",
 )  # fmt: skip
+SCALED = ("DequantizeLinear", "QuantizeLinear")
 BROADCASTING = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum")
 AXES = {0: 0, 1: 2, 2: 1, -1: -2, -2: -1, -3: -3}
 """An axis of one layout in the other."""
@@ -89,6 +90,18 @@ class Hand:
 def _elementwise(hand: Hand, node: ir.Node) -> list[ir.Value] | None:
     source = turned(node.inputs[0])
     return None if source is None else [hand.op(node.op_type, source, *node.inputs[1:], like=node)]
+
+
+def _scaled(hand: Hand, node: ir.Node) -> list[ir.Value] | None:
+    """Not where ONNX Runtime makes one operator of a dequantized tensor and the layer that reads it."""
+    read = {user.op_type for user, _ in node.outputs[0].uses()} if node.op_type == "DequantizeLinear" else set()
+    return _elementwise(hand, node) if has_one_scale(node) and read.isdisjoint(("Conv", "MatMul")) else None
+
+
+def has_one_scale(node: ir.Node) -> bool:
+    """Whether a `QuantizeLinear` or `DequantizeLinear` treats all channels alike."""
+    scale = constant(node.inputs[1])
+    return scale is not None and scale.size == 1
 
 
 def _broadcasting(hand: Hand, node: ir.Node) -> list[ir.Value] | None:
@@ -195,6 +208,7 @@ def _pad(hand: Hand, node: ir.Node) -> list[ir.Value] | None:
 FORMS: dict[str, Callable[[Hand, ir.Node], list[ir.Value] | None]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(BROADCASTING, _broadcasting),
+    **dict.fromkeys(SCALED, _scaled),
     "AddSnake": _add_snake,
     "Concat": _concat,
     "Pad": _pad,

@@ -45,16 +45,7 @@ class ConvAsConv1d(Rule[Layer]):
         if node is None:
             return None
         shape = check_weight(root, x, w)
-        if len(shape) != 3:
-            raise Refused(f"{label(root)} has {len(shape) - 2} spatial dimensions; the operator knows one.")
-        if (groups := attribute_of(node, "group", 1)) != 1:
-            raise Refused(f"{label(root)} has {groups} groups.")
-        if (stride := attribute_of(node, "strides", [1])[0]) != 1:
-            raise Refused(f"{label(root)} has stride {stride}; the operator knows 1.")
-        if shape[2] > LARGEST_KERNEL:
-            raise Refused(f"{label(root)} has a kernel of {shape[2]}; the operator goes to {LARGEST_KERNEL}.")
-        if attribute_of(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            raise Refused(f"{label(root)} computes its own padding (auto_pad).")
+        check_geometry(root, node, shape)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None and constant(bias) is None:
             raise Refused(f"{label(root)} has a bias that is computed at run time.")
@@ -82,6 +73,26 @@ class ConvAsConv1d(Rule[Layer]):
             _version=1,
         )
         return op.Transpose(y, perm=SWAP)
+
+
+def check_geometry(root: ir.Value, node: ir.Node, shape: tuple[int, ...]) -> None:
+    """Hold a `Conv` of weights of a shape against what the operator can do.
+
+    Raises
+    ------
+    Refused
+        Where it cannot.
+    """
+    if len(shape) != 3:
+        raise Refused(f"{label(root)} has {len(shape) - 2} spatial dimensions; the operator knows one.")
+    if (groups := attribute_of(node, "group", 1)) != 1:
+        raise Refused(f"{label(root)} has {groups} groups.")
+    if (stride := attribute_of(node, "strides", [1])[0]) != 1:
+        raise Refused(f"{label(root)} has stride {stride}; the operator knows 1.")
+    if shape[2] > LARGEST_KERNEL:
+        raise Refused(f"{label(root)} has a kernel of {shape[2]}; the operator goes to {LARGEST_KERNEL}.")
+    if attribute_of(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise Refused(f"{label(root)} computes its own padding (auto_pad).")
 
 
 def check_weight(root: ir.Value, data: ir.Value, weight: ir.Value) -> tuple[int, ...]:

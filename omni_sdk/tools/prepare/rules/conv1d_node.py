@@ -1,11 +1,13 @@
-"""The node `omni::Conv1d` as rules write and read it, and its weights, packed only when they are written to disk.
+"""The nodes `omni::Conv1d` and `omni::QConv1d` as rules write and read them, and the weights of the first.
 
-Its signals lie channels last, [batch, time, channels]; see docs/operators.md.
+Their signals lie channels last, [batch, time, channels]; see docs/operators.md. Weights are packed only when they are
+written to disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -14,11 +16,25 @@ from numpy.typing import NDArray
 from omni_sdk.tools.prepare.symbolic_bounds import attribute_of
 from omni_sdk.tools.prepare.winograd import PANEL, pack
 
-SIGNAL, WEIGHT, PAST, BIAS, RESIDUAL, ALPHA, INV_BETA = range(7)
-"""Places of the inputs; from `PAST` on they are optional."""
+WEIGHT, BIAS = 1, 3
+"""Places of a `Conv1d`'s weights and bias."""
 
-Y, SUM, PRESENT = range(3)
-"""Places of the outputs; from `SUM` on they are optional."""
+OUTPUTS = ("y", "sum", "present", "bytes")
+Y, SUM, PRESENT, BYTES = range(len(OUTPUTS))
+"""Places of the outputs; `BYTES` is an output of `QConv1d` alone, all of whose outputs are optional."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Places of an operator's optional inputs."""
+
+    past: int
+    residual: int
+    alpha: int
+    inv_beta: int
+
+
+PLACES = {"Conv1d": Places(past=2, residual=4, alpha=5, inv_beta=6), "QConv1d": Places(6, 7, 8, 9)}
 
 Weights = Callable[[], NDArray[np.float32]]
 """Gives a convolution's weights [outputs, inputs, kernel]."""
@@ -29,13 +45,23 @@ def is_conv1d(node: ir.Node | None) -> bool:
     return node is not None and node.domain == "omni" and node.op_type == "Conv1d"
 
 
+def is_convolution(node: ir.Node | None) -> bool:
+    """Whether a node is one of both."""
+    return node is not None and node.domain == "omni" and node.op_type in PLACES
+
+
+def places(node: ir.Node) -> Places:
+    """Where a convolution has its optional inputs."""
+    return PLACES[node.op_type]
+
+
 def number(node: ir.Node, name: str) -> int:
-    """An attribute of a `Conv1d` node, with the operator's default."""
+    """An attribute of a convolution, with the operators' default."""
     return int(attribute_of(node, name, 0 if name.startswith("pad") else 1))
 
 
 def reach(node: ir.Node) -> int:
-    """Columns that a `Conv1d` node looks back: the length of its state."""
+    """Columns that a convolution looks back: the length of its state."""
     return (number(node, "kernel") - 1) * number(node, "dilation")
 
 
@@ -52,10 +78,16 @@ def set_input(node: ir.Node, index: int, value: ir.Value) -> None:
 
 
 def output(node: ir.Node, index: int) -> ir.Value:
-    """An output, asked for from now on."""
-    if index >= len(node.outputs):
+    """An output, asked for from now on; those before it that are not have no name, or the operator would write them."""
+    count = len(node.outputs)
+    if index >= count:
         node.resize_outputs(index + 1)
-    return node.outputs[index]
+        for value in node.outputs[count:index]:
+            value.name = ""
+    asked = node.outputs[index]
+    if not asked.name:
+        asked.name = f"{node.name}.{OUTPUTS[index]}"
+    return asked
 
 
 def packed(weights: Weights, shape: tuple[int, int, int], tile: int, name: str) -> ir.LazyTensor:

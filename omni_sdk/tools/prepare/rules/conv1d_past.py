@@ -7,6 +7,9 @@ with L = (kernel - 1) * dilation, the columns that the convolution looks back; t
 `Concat` makes goes away, the transposes are of L columns. A past that is certainly no longer is taken as well, for the
 operator takes any length up to L, none included: a transposed convolution's drops its column at the beginning of a
 stream. The state of such a one comes from elsewhere.
+
+A `QConv1d` has its signal quantized after `Concat`, and takes the past as floats; what it gives as the state is the
+quantized signal's floats, which quantize to the same bytes in the next step.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from onnxscript.optimizer import remove_unused_nodes
 from omni_sdk.tools.prepare.ledger import Ledger
 from omni_sdk.tools.prepare.rules.base import label, made_by, stand_in
 from omni_sdk.tools.prepare.rules.conv1d_node import (
-    PAST,
     PRESENT,
-    is_conv1d,
+    is_convolution,
     number,
     optional_input,
     output,
+    places,
     reach,
     set_input,
 )
@@ -39,14 +42,16 @@ def take_past(model: ir.Model, ledger: Ledger) -> None:
     """Give every convolution of the main graph that follows a `Concat` with its past that past as an input."""
     symbols = Symbols(model)
     for node in list(model.graph):
-        if is_conv1d(node) and optional_input(node, PAST) is None and not number(node, "pad_begin"):
+        if is_convolution(node) and optional_input(node, places(node).past) is None and not number(node, "pad_begin"):
             _take(model.graph, node, symbols, ledger)
     remove_unused_nodes(model)
     common.TopologicalSortPass()(model)
 
 
 def _take(graph: ir.Graph, node: ir.Node, symbols: Symbols, ledger: Ledger) -> None:
-    joined = turned(node.inputs[0])
+    read = turned(node.inputs[0])
+    quantize = made_by(read, "QuantizeLinear")
+    joined = read if quantize is None else quantize.inputs[0]
     concat = made_by(joined, "Concat")
     if joined is None or concat is None or len(concat.inputs) != 2 or attribute_of(concat, "axis", 0) % 3 != TIME:
         return
@@ -62,8 +67,12 @@ def _take(graph: ir.Graph, node: ir.Node, symbols: Symbols, ledger: Ledger) -> N
         )
         return
     state = _state(joined, length, symbols) if symbols.dimension(past, TIME) == length else None
+    if quantize is not None:
+        again = ir.Node("", "QuantizeLinear", [signal, *quantize.inputs[1:]], list(quantize.attributes.values()))
+        graph.insert_before(node, again)
+        signal = again.outputs[0]
     node.replace_input_with(0, transpose(graph, signal, before=node))
-    set_input(node, PAST, transpose(graph, past, before=node))
+    set_input(node, places(node).past, transpose(graph, past, before=node))
     if state is not None:
         present = output(node, PRESENT)
         declare(present, past, None)

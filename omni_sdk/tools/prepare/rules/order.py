@@ -21,6 +21,7 @@ from omni_sdk.tools.prepare.rules import (
     constant_folding,
     conv1d_epilogue,
     conv1d_past,
+    float_between,
     sink_transposes,
 )
 from omni_sdk.tools.prepare.rules.add_snake import AddSnake
@@ -32,6 +33,7 @@ from omni_sdk.tools.prepare.rules.matmul_as_conv1d import MatMulAsConv1d
 from omni_sdk.tools.prepare.rules.no_ops import NO_OPS
 from omni_sdk.tools.prepare.rules.pad_into_conv import PadIntoConv
 from omni_sdk.tools.prepare.rules.quantized_add_snake import QuantizedAddSnake
+from omni_sdk.tools.prepare.rules.quantized_conv1d import QuantizedConv, QuantizedMatMul
 from omni_sdk.tools.prepare.rules.quantized_shuffle_snake import QuantizedShuffleSnake
 from omni_sdk.tools.prepare.rules.quantized_snake import QuantizedSnake
 from omni_sdk.tools.prepare.rules.rms_norm import RMSNorm
@@ -95,6 +97,38 @@ QUANTIZED_PASSES = (
     Pass(channels_last.TITLE, function=channels_last.to_channels_last, needs_operators=True),
 )
 """Run on the model with quantized layers, after `PASSES`."""
+
+
+QCONV1D_PASSES = (
+    Pass("quantized-conv1d", (QuantizedConv, QuantizedMatMul), needs_operators=True),
+    Pass(float_between.TITLE, function=float_between.float_between, needs_operators=True),
+    *CONV1D_PASSES,
+)
+"""Run in their place where they make the better model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to compute quantized layers: by which operators, and the passes that write them."""
+
+    title: str
+    passes: tuple[Pass, ...]
+
+
+STANDARD = Form("QDQ", ())
+FORMS = (Form("QLinearConv", QUANTIZED_PASSES), Form("omni::QConv1d", QCONV1D_PASSES))
+"""Which of them makes the better model is measured, on the device."""
+
+
+def forms(*, operators: bool, skip: frozenset[str] = frozenset()) -> tuple[Form, ...]:
+    """The ways there are for a target that has, or has not, the `omni` operators, without passes to leave out.
+
+    Layers in float are `omni::Conv1d` in the second, so that it is none where that is left out.
+    """
+    if not operators:
+        return (STANDARD,)
+    kept = [Form(form.title, tuple(each for each in form.passes if each.title not in skip)) for form in FORMS]
+    return tuple(kept if skip.isdisjoint(("quantized-conv1d", "conv1d")) else kept[:1])
 
 
 def passes(*, operators: bool, onnxruntime: bool = True) -> tuple[Pass, ...]:

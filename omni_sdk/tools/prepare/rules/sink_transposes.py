@@ -24,13 +24,13 @@ from onnxscript.optimizer import remove_unused_nodes
 
 from omni_sdk.tools.prepare.ledger import Ledger
 from omni_sdk.tools.prepare.rules.base import label, stand_in
-from omni_sdk.tools.prepare.rules.channels_last_forms import ELEMENTWISE, FORMS, Hand
+from omni_sdk.tools.prepare.rules.channels_last_forms import ELEMENTWISE, FORMS, SCALED, Hand, has_one_scale
 from omni_sdk.tools.prepare.rules.transposes import declare, swapped, transpose, turned
 from omni_sdk.tools.prepare.symbolic_bounds import attribute_of
 from omni_sdk.tools.prepare.symbols import Symbols
 
 TITLE = "sink-transposes"
-LIFTED = frozenset((*ELEMENTWISE, "Snake"))
+LIFTED = frozenset((*ELEMENTWISE, "Snake", *SCALED))
 
 
 def sink_transposes(model: ir.Model, ledger: Ledger) -> None:
@@ -66,6 +66,8 @@ def _lift(graph: ir.Graph, node: ir.Node) -> None:
     if inner is None or maker is None or maker.op_type not in LIFTED or attribute_of(maker, "channels_last", 0):
         return
     if len(inner.uses()) > 1 or inner.is_graph_output() or maker.inputs[0] is None:
+        return
+    if maker.op_type in SCALED and not has_one_scale(maker):
         return
     before = transpose(graph, maker.inputs[0], before=maker)
     maker.replace_input_with(0, before)

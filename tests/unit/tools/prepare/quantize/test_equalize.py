@@ -24,6 +24,7 @@ from omni_sdk.tools.prepare.quantize.recipe import choose_recipe
 from omni_sdk.tools.prepare.quantize.scheme import SEVEN_BITS
 from omni_sdk.tools.prepare.quantize.selection import groups_of
 from omni_sdk.tools.prepare.quantize.ties import ties_of
+from omni_sdk.tools.prepare.rules.order import FORMS
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
 
 pytestmark = pytest.mark.skipif(not has_operators(), reason="the operators' library is not built")
@@ -176,9 +177,23 @@ def test_equalized_channels_stay_where_they_leave_less_noise(tmp_path, equalized
     def measure(recipe):
         return dataclasses.replace(recipe, noise=equalized_noise if recipe.equalized else 1.0, seconds=1.0)
 
-    recipe = choose_recipe(
-        path, nodes, Samples(samples()[:2], samples()[2:], ""), (SEVEN_BITS,), {}, measure, lambda what, done: None
-    )
+    halves = Samples(samples()[:2], samples()[2:], "")
+    recipe = choose_recipe(path, nodes, halves, (SEVEN_BITS,), FORMS[:1], {}, measure, lambda what, done: None)
     assert recipe.equalized == (equalized_noise < 1)
     assert recipe.floats.name == ("equalized.onnx" if recipe.equalized else "float.onnx")
     assert list(tmp_path.glob("quantized-*.onnx")) == [recipe.quantized]
+
+
+@pytest.mark.parametrize(("seconds", "title"), [(1.9, "omni::QConv1d"), (2.1, "QLinearConv")])
+def test_the_operators_with_the_least_product_of_noise_and_time_compute(tmp_path, seconds, title):
+    path = model(tmp_path, BLOCK)
+    nodes = [name for group in groups_of(ir.load(path)) for name in group.nodes]
+
+    def measure(recipe):
+        fused = recipe.form.title == "omni::QConv1d"
+        return dataclasses.replace(recipe, noise=0.5 if fused else 1.0, seconds=seconds if fused else 1.0)
+
+    halves = Samples(samples()[:2], samples()[2:], "")
+    recipe = choose_recipe(path, nodes, halves, (SEVEN_BITS,), FORMS, {}, measure, lambda what, done: None)
+    assert recipe.form.title == title and title in str(recipe)
+    assert recipe.quantized.exists()

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from modeltext import noise
 
-from omni_sdk.tools.prepare.rules.conv1d_node import PAST, PRESENT, SUM, is_conv1d, optional_input, plain_weights
+from omni_sdk.tools.prepare.rules.conv1d_node import PRESENT, SUM, is_conv1d, optional_input, places, plain_weights
 from omni_sdk.tools.prepare.sessions import open_session, run
 
 FOLD, LAYER, SINK = "constant-folding", "conv1d", "sink-transposes"
@@ -22,6 +22,11 @@ def layer(attributes: str = "pads = [0, 0]", more: str = "", result: str = "y", 
 
 def conv1d(rewriting) -> list[ir.Node]:
     return [node for node in rewriting.after.graph if is_conv1d(node)]
+
+
+def past_of(rewriting) -> ir.Value | None:
+    node = conv1d(rewriting)[0]
+    return optional_input(node, places(node).past)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def stream(slice_from: int = -2, past: int = 2, more: str = "") -> str:
 def test_a_stream_gives_its_past_and_takes_its_state(rewrite):
     rewriting = rewrite(stream(), *ALL, w=W)
     (node,) = conv1d(rewriting)
-    assert optional_input(node, PAST) is not None and len(node.outputs) == PRESENT + 1
+    assert optional_input(node, places(node).past) is not None and len(node.outputs) == PRESENT + 1
     assert rewriting.ops == {"Conv1d": 1, "Transpose": 4}
     for length in (1, 2, 9):
         rewriting.assert_equal({"past": noise(2, 4, 2, seed=3), "x": noise(2, 4, length)})
@@ -101,13 +106,13 @@ def test_a_stream_gives_its_past_and_takes_its_state(rewrite):
 
 def test_another_state_than_the_columns_looked_back_at_stays_a_slice(rewrite):
     rewriting = rewrite(stream(slice_from=-1), *ALL, w=W)
-    assert rewriting.ops["Slice"] == 1 and optional_input(conv1d(rewriting)[0], PAST) is not None
+    assert rewriting.ops["Slice"] == 1 and past_of(rewriting) is not None
     rewriting.assert_equal({"past": noise(1, 4, 2, seed=3), "x": noise(1, 4, 5)})
 
 
 def test_a_longer_past_stays_joined(rewrite):
     rewriting = rewrite(stream(past=3), *ALL, w=W)
-    assert rewriting.ops["Concat"] == 1 and optional_input(conv1d(rewriting)[0], PAST) is None
+    assert rewriting.ops["Concat"] == 1 and past_of(rewriting) is None
     assert "2 that are looked back at" in rewriting.reasons("conv1d-past")[0]
     rewriting.assert_equal({"past": noise(1, 4, 3, seed=3), "x": noise(1, 4, 5)})
 
@@ -137,7 +142,7 @@ def test_a_past_of_which_some_may_be_dropped_is_taken(rewrite, columns, pattern)
 def test_a_past_shorter_than_what_is_looked_back_at_is_taken(rewrite):
     rewriting = rewrite(stream(past=1, slice_from=-1), *ALL, w=W)
     (node,) = conv1d(rewriting)
-    assert optional_input(node, PAST) is not None and rewriting.ops["Concat"] == 1, "the state's alone"
+    assert optional_input(node, places(node).past) is not None and rewriting.ops["Concat"] == 1, "the state's alone"
     for length in (2, 3, 9):
         rewriting.assert_equal({"past": noise(2, 4, 1, seed=3), "x": noise(2, 4, length)})
 
@@ -147,7 +152,7 @@ def test_a_past_of_any_length_stays_joined(rewrite, declared):
     text = """agraph (float[1, 4, PAST] past, float[1, 4, T] x, float[5, 4, 3] w) => (float[1, 5, L] y) {
         j = Concat <axis = 2> (past, x) y = Conv (j, w) }""".replace("PAST", declared or "?")
     rewriting = rewrite(text, *ALL, w=W)
-    assert rewriting.ops["Concat"] == 1 and optional_input(conv1d(rewriting)[0], PAST) is None
+    assert rewriting.ops["Concat"] == 1 and past_of(rewriting) is None
     assert "or may" in rewriting.reasons("conv1d-past")[0]
     for columns in (1, 2, 5):
         rewriting.assert_equal({"past": noise(1, 4, columns, seed=3), "x": noise(1, 4, 5)})
