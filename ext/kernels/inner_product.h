@@ -17,7 +17,12 @@
 
 #include <string.h>
 
-enum { VECTORS = PANEL / LANES, MAX_AT_ONCE = 4, LEAST_TURNS = 4, MAX_SUMS = (ROWS * WIDE < 4 ? 4 : ROWS * WIDE) * VECTORS };
+enum {
+    VECTORS = PANEL / LANES,
+    MAX_AT_ONCE = 4,
+    LEAST_TURNS = 4,
+    MAX_SUMS = (ROWS * WIDE < MAX_AT_ONCE ? MAX_AT_ONCE : ROWS * WIDE) * VECTORS
+};
 
 /* What sums begin with. Read, where a loop of zeros would become a call that fills memory with them. */
 static const Word nothing[MAX_AT_ONCE * PANEL];
