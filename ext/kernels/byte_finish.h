@@ -27,7 +27,7 @@ static ALWAYS_INLINE TARGET void finish_sums(const Job *job, float *results, siz
     }
 }
 
-/* Rows whose values stand repeated are one run, in Z as in Y: loops over a few columns would be all beginning and end. */
+/* Rows whose values stand repeated are one run, in Z as in Y: a loop over few columns is all beginning and end. */
 static TARGET void finish(const Job *job, const Finish *finish)
 {
     const size_t rows = finish->z_row == job->out_channels ? job->bytes->rows : 1;

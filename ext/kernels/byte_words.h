@@ -1,4 +1,4 @@
-/* Words of QConv1d: four channels, unsigned bytes in rows, signed ones in weights; a sum is of the products of all four.
+/* Words of QConv1d: four channels, unsigned bytes in rows, signed ones in weights; a sum is of all four products.
  * The including file defines DOT, what adds the products of a word and a vector of weights to a vector of sums; or
  * MADD, what multiplies 16 bits and adds in pairs; or neither. Each way is exact: nothing saturates.
  */

@@ -1,5 +1,6 @@
-/* The work of Conv1d and QConv1d: blocks of tiles are transformed, multiplied and finished, each by one thread; or, where tiles are
- * few and weights many, one block is transformed by all threads together, and each then has groups of panels. */
+/* The work of Conv1d and QConv1d: blocks of tiles are transformed, multiplied and finished, each by one thread; or,
+ * where tiles are few and weights many, one block is transformed by all threads together, and each then has groups of
+ * panels. */
 #include "conv1d_inner.h"
 
 #include <stdatomic.h>
@@ -174,7 +175,10 @@ static void ORT_CALL run_group(void *user, size_t index)
     give_scratch(memory);
 }
 
-static OrtStatus *no_memory(void) { return fail("Expected working memory, got none - at a convolution of the domain omni"); }
+static OrtStatus *no_memory(const Job *job)
+{
+    return fail("Expected working memory, got none - at omni::%s", job->bytes != NULL ? "QConv1d" : "Conv1d");
+}
 
 static OrtStatus *run_all(OrtKernelContext *context, Piece piece, Work *work, size_t pieces)
 {
@@ -186,7 +190,7 @@ static OrtStatus *run_by_panels(OrtKernelContext *context, Work *work)
     const Job *job = work->job;
     float *memory = take_scratch(block_size(job, job->tiles));
     if (memory == NULL) {
-        return no_memory();
+        return no_memory(job);
     }
     OrtStatus *status = NULL;
     work->shared = open_block(job, 0, job->tiles, memory);
@@ -203,5 +207,5 @@ OrtStatus *run_conv1d(OrtKernelContext *context, const Job *job)
     Work work = {.job = job};
     atomic_init(&work.starved, 0);
     TRY(job->plan.by_panels ? run_by_panels(context, &work) : run_all(context, run_block, &work, job->plan.blocks));
-    return atomic_load(&work.starved) ? no_memory() : NULL;
+    return atomic_load(&work.starved) ? no_memory(job) : NULL;
 }

@@ -1,4 +1,5 @@
-/* Vectors as wide as LANES words of four bytes, which may stand anywhere that a word may, and the hints of loops over them. */
+/* Vectors as wide as LANES words of four bytes, which may stand anywhere that a word may, and hints for loops over
+ * them. */
 #ifndef OMNI_VECTORS_H
 #define OMNI_VECTORS_H
 
