@@ -30,7 +30,8 @@ static ALWAYS_INLINE TARGET void finish_sums(const Job *job, float *results, siz
 /* Rows whose values stand repeated are one run, in Z as in Y: a loop over few columns is all beginning and end. */
 static TARGET void finish(const Job *job, const Finish *finish)
 {
-    const size_t rows = finish->z_row == job->out_channels ? job->bytes->rows : 1;
+    const int whole = finish->z_row == job->out_channels && finish->count == job->out_channels;
+    const size_t rows = whole ? job->bytes->rows : 1;
     for (size_t row = 0; row < finish->tiles; row += rows) {
         const size_t count = finish->count * smaller(rows, finish->tiles - row);
         const size_t at = (finish->first + row) * job->out_channels + finish->column;

@@ -62,15 +62,18 @@ static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context,
 static OrtStatus *make_bytes(const Conv1d *conv, OrtKernelContext *context, const Dims *dims, Bytes *bytes)
 {
     Tensor scale;
+    Tensor zero_point;
     Quantization quantization;
     TRY(make_output(context, BYTES, dims->y, 3, (void **)&bytes->y));
     TRY(read_input(&conv->base, context, Y_SCALE, &scale));
+    TRY(read_input(&conv->base, context, Y_ZERO_POINT, &zero_point));
     if (bytes->y == NULL) {
         return NULL;
     }
-    if (!scale.given) {
-        return fail("Expected a scale for the output bytes, got none - at omni::%s, input y_scale",
-                    conv->base.operator->name);
+    if (!scale.given || !zero_point.given) {
+        return fail("Expected a %s for the output bytes, got none - at omni::%s, input %s",
+                    scale.given ? "zero point" : "scale", conv->base.operator->name,
+                    scale.given ? "y_zero_point" : "y_scale");
     }
     TRY(read_quantization(&conv->base, context, Y_SCALE, &quantization));
     bytes->inverse_scale = 1.0F / quantization.scale;

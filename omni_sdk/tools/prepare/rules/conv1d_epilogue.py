@@ -158,7 +158,9 @@ def _shuffled_snake(graph: ir.Graph, node: ir.Node, symbols: Symbols) -> bool:
 
 
 def _quantize(graph: ir.Graph, node: ir.Node, symbols: Symbols) -> bool:
-    """Quantize what a `QConv1d` gives, before whatever only moves it about on its way."""
+    """What moves the signal about before it is quantized moves its bytes instead."""
+    if is_conv1d(node) or optional_input(node, Y_SCALE) is not None:
+        return False
     moves, value = [], node.outputs[Y]
     while (quantize := _quantizer(value)) is None:
         move = _lone_user(value, "Reshape", "Slice")
@@ -166,19 +168,19 @@ def _quantize(graph: ir.Graph, node: ir.Node, symbols: Symbols) -> bool:
             return False
         moves.append(move)
         value = move.outputs[0]
-    if is_conv1d(node) or optional_input(node, Y_SCALE) is not None:
-        return False
     set_input(node, Y_SCALE, _given(quantize.inputs[1]))
     set_input(node, Y_ZERO_POINT, _given(quantize.inputs[2]))
     moved = output(node, BYTES)
     for move in moves:
         moved = Hand(graph, move, symbols).op(move.op_type, moved, *move.inputs[1:], like=move)
     _replace(quantize, moved)
-    for move in reversed(moves):
-        if not move.outputs[0].uses() and not move.outputs[0].is_graph_output():
-            graph.remove(move, safe=True)
-    if not node.outputs[Y].uses() and not node.outputs[Y].is_graph_output():
-        node.outputs[Y].name = ""
+    for made in reversed([node, *moves]):
+        if made.outputs[0].uses() or made.outputs[0].is_graph_output():
+            break
+        if made is node:
+            made.outputs[Y].name = ""
+        else:
+            graph.remove(made, safe=True)
     return True
 
 
