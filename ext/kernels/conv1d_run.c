@@ -57,6 +57,23 @@ static void find_rows(const Job *job, const Block *block, Place place, const flo
     }
 }
 
+/* A direct convolution's block whose rows all lie in X of one item: no row has to be looked for. */
+static int lies_within(const Job *job, const Block *block, Place place)
+{
+    return place.time >= job->lead && place.time + block->count <= job->time_out &&
+           place.time + block->count + (job->points - 1) * job->dilation <= job->lead + job->time;
+}
+
+static void count_rows(const Job *job, const Block *block, Place place)
+{
+    const float *first = job->x + (place.item * job->time + place.time - job->lead) * job->channels;
+    for (size_t point = 0; point < job->points; point++) {
+        for (size_t tile = 0; tile < block->count; tile++) {
+            block->rows[point * block->count + tile] = first + (point * job->dilation + tile) * job->channels;
+        }
+    }
+}
+
 /* Lays the block out in `memory`, which has room for block_size floats. */
 static Block open_block(const Job *job, size_t first, size_t count, float *memory)
 {
@@ -66,6 +83,10 @@ static Block open_block(const Job *job, size_t first, size_t count, float *memor
     block.zeros = zeros;
     block.transformed = job->tile == 1 ? NULL : zeros + job->stride;
     Place place = place_of(job, first);
+    if (job->tile == 1 && lies_within(job, &block, place)) {
+        count_rows(job, &block, place);
+        return block;
+    }
     for (size_t tile = 0; tile < count; tile++) {
         if (job->tile == 1) {
             find_rows(job, &block, place, block.rows + tile, count);
