@@ -10,7 +10,7 @@
 /* A quarter as large as floats, weights come soon enough by themselves. */
 #define PREFETCH(address) ((void)(address))
 
-typedef int32_t MAY_ALIAS Word;
+typedef int32_t ANYWHERE Word; /* a caller's bytes may begin at any address */
 typedef VECTOR_OF(int32_t) Lanes;
 
 #if defined(MADD)
