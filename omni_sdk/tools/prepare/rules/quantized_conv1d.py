@@ -114,7 +114,12 @@ def _layer(
         raise Refused(f"{label(root)} has {weight.shape[1]} channels; the operator takes a multiple of {WORD}.")
     scales = constant(dequantize.inputs[1])
     zeros = constant(dequantize.inputs[2]) if len(dequantize.inputs) > 2 else None
-    if scales is None or scales.size not in (1, len(weight)) or (zeros is not None and np.any(zeros)):
+    of_outputs = attribute_of(dequantize, "axis", 1) in ((1, -1) if node.op_type == "MatMul" else (0, -3))
+    if (
+        scales is None
+        or (scales.size != 1 and (scales.size != len(weight) or not of_outputs))
+        or (zeros is not None and np.any(zeros))
+    ):
         raise Refused(f"{label(root)} has weights with a zero point, or with scales along another axis.")
     product = before.scale * scales.reshape(-1).astype(np.float64)
     multiplier = np.broadcast_to(product, (len(weight),)).astype(np.float32)
