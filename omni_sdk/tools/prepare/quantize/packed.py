@@ -67,4 +67,5 @@ class PackedWeights:
 def _key(value: ir.Value | None) -> str:
     """What a layer's packed weights are called in every model: rules number theirs in the order in which they come."""
     name = value.name if value is not None else None
-    return (name or "").rpartition(".")[0].replace(".float.", ".")
+    weight, _, rule = (name or "").rpartition(".")[0].rpartition(".")
+    return f"{weight.removesuffix('.float')}.{rule}"
