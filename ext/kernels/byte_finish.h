@@ -27,17 +27,31 @@ static ALWAYS_INLINE TARGET void finish_sums(const Job *job, float *results, siz
     }
 }
 
-/* Rows whose values stand repeated are one run, in Z as in Y: a loop over few columns is all beginning and end. */
+/* The sums of some rows, side by side as Y has them; whole panels lie so already. */
+static ALWAYS_INLINE TARGET float *rows_of(const Finish *finish, size_t row, size_t rows, float *memory)
+{
+    float *z = finish->z + row * finish->z_row;
+    if (rows == 1 || finish->z_row == finish->count) {
+        return z;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(memory + i * finish->count, z + i * finish->z_row, finish->count * sizeof z[0]);
+    }
+    return memory;
+}
+
+/* Rows whose values stand repeated are one run: a loop over few columns is all beginning and end. */
 static TARGET void finish(const Job *job, const Finish *finish)
 {
-    const int whole = finish->z_row == job->out_channels && finish->count == job->out_channels;
-    const size_t rows = whole ? job->bytes->rows : 1;
-    for (size_t row = 0; row < finish->tiles; row += rows) {
-        const size_t count = finish->count * smaller(rows, finish->tiles - row);
+    float memory[REPEATED];
+    const size_t most = finish->count == job->out_channels ? job->bytes->rows : 1;
+    for (size_t row = 0; row < finish->tiles; row += most) {
+        const size_t rows = smaller(most, finish->tiles - row);
+        const size_t count = finish->count * rows;
         const size_t at = (finish->first + row) * job->out_channels + finish->column;
+        float *results = rows_of(finish, row, rows, memory);
         for (size_t done = 0; done < count; done += RUN_SIZE) {
-            finish_sums(job, finish->z + row * finish->z_row + done, at + done, finish->column + done,
-                        smaller(RUN_SIZE, count - done));
+            finish_sums(job, results + done, at + done, finish->column + done, smaller(RUN_SIZE, count - done));
         }
     }
 }

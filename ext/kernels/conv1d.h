@@ -36,6 +36,9 @@ typedef struct Plan {
     int by_panels; /* one block whose groups are the pieces of work; else blocks are */
 } Plan;
 
+/* So many values of channels at most stand one after another where a row has fewer. */
+enum { REPEATED = 384 };
+
 /* What only a convolution of bytes has. */
 typedef struct Bytes {
     const int32_t *offset; /* of each output channel, added to its sums */

@@ -130,10 +130,10 @@ static void repeat_values(Job *job, Bytes *bytes, float *to)
 /* From here on the job counts its channels in words. */
 static OrtStatus *run_job(OrtKernelContext *context, Job *job, Bytes *bytes, Quantization of_x)
 {
-    enum { VALUES = 4, SHORTEST_RUN = 384 };
+    enum { VALUES = 4 };
     job->channels /= WORD;
     job->padding = (uint8_t)of_x.zero_point;
-    bytes->rows = job->out_channels < SHORTEST_RUN ? SHORTEST_RUN / job->out_channels : 1;
+    bytes->rows = job->out_channels < REPEATED ? REPEATED / job->out_channels : 1;
     const size_t words = job->past == NULL ? 0 : job->batch * job->lead * job->channels;
     float *memory = take_scratch(words + VALUES * bytes->rows * job->out_channels);
     if (memory == NULL) {
