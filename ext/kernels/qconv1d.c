@@ -105,26 +105,27 @@ static void write_present(const Job *job, size_t span, const uint8_t *x, const f
     }
 }
 
-/* `count` words again and again; returns what comes after them. */
-static float *repeat(const void **words, size_t count, size_t rows, float *to)
+/* `count` words again and again, written where `*to` is, which moves behind them; NULL where there are none. */
+static const void *repeated(const void *words, size_t count, size_t rows, float **to)
 {
-    if (*words == NULL) {
-        return to;
+    float *first = *to;
+    if (words == NULL) {
+        return NULL;
     }
     for (size_t row = 0; row < rows; row++) {
-        memcpy(to + row * count, *words, count * sizeof to[0]);
+        memcpy(first + row * count, words, count * sizeof first[0]);
     }
-    *words = to;
-    return to + rows * count;
+    *to = first + rows * count;
+    return first;
 }
 
 static void repeat_values(Job *job, Bytes *bytes, float *to)
 {
     const size_t count = job->out_channels;
-    to = repeat((const void **)&bytes->offset, count, bytes->rows, to);
-    to = repeat((const void **)&bytes->multiplier, count, bytes->rows, to);
-    to = repeat((const void **)&job->alpha, count, bytes->rows, to);
-    repeat((const void **)&job->inv_beta, count, bytes->rows, to);
+    bytes->offset = repeated(bytes->offset, count, bytes->rows, &to);
+    bytes->multiplier = repeated(bytes->multiplier, count, bytes->rows, &to);
+    job->alpha = repeated(job->alpha, count, bytes->rows, &to);
+    job->inv_beta = repeated(job->inv_beta, count, bytes->rows, &to);
 }
 
 /* From here on the job counts its channels in words. */

@@ -98,7 +98,6 @@ QUANTIZED_PASSES = (
 )
 """Run on the model with quantized layers, after `PASSES`."""
 
-
 QCONV1D_PASSES = (
     Pass("quantized-conv1d", (QuantizedConv, QuantizedMatMul), needs_operators=True),
     Pass(float_between.TITLE, function=float_between.float_between, needs_operators=True),
