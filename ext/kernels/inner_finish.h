@@ -23,7 +23,7 @@ static ALWAYS_INLINE TARGET const float *finish_run(const Job *job, float *resul
         for (size_t i = 0; i < count; i++) {
             sum[i] = results[i] + bias[i] + residual[i];
         }
-    } else {
+    } else if (job->bias != NULL || sum != results) {
         INDEPENDENT
         for (size_t i = 0; i < count; i++) {
             sum[i] = results[i] + bias[i];
