@@ -16,7 +16,7 @@ from omni_sdk.bundle import Bundle
 from omni_sdk.cli import main
 from omni_sdk.tools.export import code2wav, reference_checkpoint
 from omni_sdk.tools.prepare import prepare
-from omni_sdk.tools.prepare.rules.conv1d_node import PAST, is_conv1d, optional_input
+from omni_sdk.tools.prepare.rules.conv1d_node import is_conv1d, optional_input, places
 from omni_sdk.tools.prepare.rules.transposes import turned
 from omni_sdk.tools.prepare.sessions import has_operators
 
@@ -65,7 +65,8 @@ def test_the_decoder_is_channels_last_and_fused(prepared):
             "GELU's, which are ONNX Runtime's"
         )
         layers = [node for node in graph if is_conv1d(node)]
-        assert (len(layers), sum(optional_input(node, PAST) is not None for node in layers)) == (44, states)
+        pasts = [node for node in layers if optional_input(node, places(node).past) is not None]
+        assert (len(layers), len(pasts)) == (44, states)
         moved = [node for node in graph if turned(node.outputs[0]) is not None and not touches_state(node)]
         assert len(moved) == 4, "around each of two depthwise convolutions"
         assert {each.reason.split()[-2] for each in reports[form].refused} == {"32"}
@@ -78,7 +79,7 @@ def touches_state(node: ir.Node) -> bool:
         node.outputs[0].is_graph_output()
         or node.inputs[0].is_graph_input()
         or (cut is not None and cut.op_type == "Slice")
-        or any(is_conv1d(user) and optional_input(user, PAST) is node.outputs[0] for user in users)
+        or any(is_conv1d(user) and optional_input(user, places(user).past) is node.outputs[0] for user in users)
     )
 
 
