@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_models import mels, noise, save, vocoder
 
 from omni_sdk.bundle import Bundle
-from omni_sdk.tools.prepare import prepare
+from omni_sdk.tools.prepare import api, prepare
+from omni_sdk.tools.prepare.hardware import ByteProducts
 from omni_sdk.tools.prepare.pictures import save_report
 from omni_sdk.tools.prepare.quantize import gate as gate_module
 from omni_sdk.tools.prepare.sessions import has_operators, open_session, run
@@ -61,7 +62,8 @@ def ops(bundle: Path) -> Counter[str]:
     return Counter(node.op_type for node in ir.load(Bundle.open(bundle).graph_path).graph)
 
 
-def test_everything_that_is_faster_where_quality_does_not_matter(model, tmp_path, faster_by_bytes):
+def test_everything_that_is_faster_where_quality_does_not_matter(model, tmp_path, faster_by_bytes, monkeypatch):
+    monkeypatch.setattr(api, "byte_products", lambda: ByteProducts(("avx512_vnni",), "x86_64"))
     report = prepare(model, tmp_path / "out", calibration=mels(), min_snr_db=0, measure=False)
     assert [len(point.groups) for point in report.frontier] == [0, 1, 2, 3]
     assert [point.chosen for point in report.frontier] == [False, False, False, True]
