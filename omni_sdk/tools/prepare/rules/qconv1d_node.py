@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from omni_sdk.tools.prepare.rules.base import constant
 from omni_sdk.tools.prepare.winograd import PANEL
 
-OFFSET, MULTIPLIER, Y_SCALE, Y_ZERO_POINT = 4, 5, 10, 11
+WEIGHT, OFFSET, MULTIPLIER, Y_SCALE, Y_ZERO_POINT = 3, 4, 5, 10, 11
 """Places of inputs."""
 
 WORD = 4
 """Channels whose products are summed together."""
 
 LARGEST_SUM = 2**31 - 1
-BYTE = 255
+BYTE, LARGEST_WEIGHT = 255, 128
 
 Bytes = NDArray[np.int8]
 
@@ -80,18 +80,20 @@ def offset_of(
     -------
     int32 array of shape [out_channels]; None where sums could leave 32 bits
     """
-    sums = weight.astype(np.int64).sum((1, 2))
-    offset = -zero_point * sums
+    offset = -zero_point * weight.sum((1, 2), dtype=np.int64)
     if bias is not None:
         offset = offset + np.rint(bias.astype(np.float64) / multiplier)
-    largest = BYTE * np.abs(weight.astype(np.int64)).sum((1, 2)).max(initial=0) + np.abs(offset).max(initial=0)
+    magnitudes = np.abs(weight.astype(np.int16)).sum((1, 2), dtype=np.int64)
+    largest = BYTE * magnitudes.max(initial=0) + np.abs(offset).max(initial=0)
     return offset.astype(np.int32) if largest <= LARGEST_SUM else None
 
 
 def offset_with(node: ir.Node, bias: NDArray[np.float32]) -> NDArray[np.int32] | None:
-    """The offset of a `QConv1d` node with a bias added to it; None where that takes more than half the room of sums."""
-    offset, multiplier = constant(node.inputs[OFFSET]), constant(node.inputs[MULTIPLIER])
-    if offset is None or multiplier is None:
+    """The offset of a `QConv1d` node with a bias added to it; None where sums of any weights could leave 32 bits."""
+    offset, multiplier, weight = constant(node.inputs[OFFSET]), constant(node.inputs[MULTIPLIER]), node.inputs[WEIGHT]
+    if offset is None or multiplier is None or weight is None or weight.const_value is None:
         return None
+    taps, _, words, _ = weight.const_value.shape.numpy()
+    largest = BYTE * LARGEST_WEIGHT * taps * words * WORD
     moved = offset.astype(np.float64) + np.rint(bias.astype(np.float64) / multiplier)
-    return moved.astype(np.int32) if np.abs(moved).max(initial=0.0) <= LARGEST_SUM // 2 else None
+    return moved.astype(np.int32) if np.abs(moved).max(initial=0.0) + largest <= LARGEST_SUM else None
