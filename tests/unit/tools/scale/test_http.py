@@ -347,7 +347,9 @@ def test_more_than_fits_is_turned_away(slow):
         return await asyncio.gather(*calls)
 
     answers = asyncio.run(scene())
-    assert sorted(answer.status for answer in answers) == [429, 429, 429, 503, 504]
+    *turned_away, queued, ran = sorted(answer.status for answer in answers)
+    assert turned_away == [429, 429, 429] and ran == 504
+    assert queued in (503, 504), "it waits as long as the other runs, and may still begin as that one ends"
     for answer in answers:
         assert ("retry-after" in answer.headers) == (answer.status in (429, 503))
         assert "Expected" in answer.json["error"]
