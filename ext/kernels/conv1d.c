@@ -108,6 +108,17 @@ OrtStatus *read_columns(const Conv1d *conv, const OrtKernelContext *context, siz
     return NULL;
 }
 
+OrtStatus *read_snake(const Kernel *kernel, const OrtKernelContext *context, size_t alpha, size_t inv_beta, Job *job)
+{
+    TRY(read_per_channel(kernel, context, alpha, job->out_channels, 1, (void **)&job->alpha));
+    TRY(read_per_channel(kernel, context, inv_beta, job->out_channels, 1, (void **)&job->inv_beta));
+    if ((job->alpha == NULL) != (job->inv_beta == NULL)) {
+        return fail("Expected alpha and inv_beta, got only one - at omni::%s, input %s", kernel->operator->name,
+                    job->alpha == NULL ? "alpha" : "inv_beta");
+    }
+    return NULL;
+}
+
 static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context, Job *job)
 {
     const Kernel *kernel = &conv->base;
@@ -116,13 +127,7 @@ static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context,
     TRY(read_shaped(kernel, context, W, weights, 4, (void **)&job->weights));
     TRY(read_per_channel(kernel, context, BIAS, job->out_channels, 1, (void **)&job->bias));
     TRY(read_shaped(kernel, context, RESIDUAL, dims.y, 3, (void **)&job->residual));
-    TRY(read_per_channel(kernel, context, ALPHA, job->out_channels, 1, (void **)&job->alpha));
-    TRY(read_per_channel(kernel, context, INV_BETA, job->out_channels, 1, (void **)&job->inv_beta));
-    if ((job->alpha == NULL) != (job->inv_beta == NULL)) {
-        return fail("Expected alpha and inv_beta, got only one - at omni::%s, input %s", kernel->operator->name,
-                    job->alpha == NULL ? "alpha" : "inv_beta");
-    }
-    return NULL;
+    return read_snake(kernel, context, ALPHA, INV_BETA, job);
 }
 
 Dims dims_of(const Conv1d *conv, const Job *job)

@@ -118,6 +118,8 @@ typedef struct Dims {
 
 OrtStatus *read_convolution(Conv1d *conv, const OrtKernelInfo *info);
 OrtStatus *read_columns(const Conv1d *conv, const OrtKernelContext *context, size_t past, Job *job);
+/* Both of Snake's parameters or none, at these inputs. */
+OrtStatus *read_snake(const Kernel *kernel, const OrtKernelContext *context, size_t alpha, size_t inv_beta, Job *job);
 Dims dims_of(const Conv1d *conv, const Job *job);
 /* The rows of an item's state that are from before X: the past's last ones, behind zeros. */
 void keep_past(const Job *job, size_t span, const float *past, size_t channels, size_t item, float *present);

@@ -31,17 +31,6 @@ static OrtStatus *open_kernel(Kernel *kernel, const OrtKernelInfo *info)
     return NULL;
 }
 
-static OrtStatus *read_snake(const Kernel *kernel, const OrtKernelContext *context, Job *job)
-{
-    TRY(read_per_channel(kernel, context, ALPHA, job->out_channels, 1, (void **)&job->alpha));
-    TRY(read_per_channel(kernel, context, INV_BETA, job->out_channels, 1, (void **)&job->inv_beta));
-    if ((job->alpha == NULL) != (job->inv_beta == NULL)) {
-        return fail("Expected alpha and inv_beta, got only one - at omni::%s, input %s", kernel->operator->name,
-                    job->alpha == NULL ? "alpha" : "inv_beta");
-    }
-    return NULL;
-}
-
 static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context, Job *job, Bytes *bytes)
 {
     const Kernel *kernel = &conv->base;
@@ -55,7 +44,7 @@ static OrtStatus *read_rest(const Conv1d *conv, const OrtKernelContext *context,
     TRY(read_per_channel(kernel, context, OFFSET, job->out_channels, 1, (void **)&bytes->offset));
     TRY(read_per_channel(kernel, context, MULTIPLIER, job->out_channels, 1, (void **)&bytes->multiplier));
     TRY(read_shaped(kernel, context, RESIDUAL, dims.y, 3, (void **)&job->residual));
-    return read_snake(kernel, context, job);
+    return read_snake(kernel, context, ALPHA, INV_BETA, job);
 }
 
 /* Bytes are asked for where the node has that output, and then their scale is needed. */
