@@ -28,6 +28,13 @@ COMMANDS = {
 }
 
 
+EXTRAS = {
+    "inspect": "bench", "doctor": "bench", "tune": "bench", "bench": "bench",
+    "prepare": "prepare", "export": "export", "synth": "export", "serve": "ray", "evaluate": "eval",
+}  # fmt: skip
+"""Which extra of this package brings what a command imports."""
+
+
 class LazyGroup(click.Group):
     """Imports a command's file when the command is called, so that help stays quick and extras stay optional."""
 
@@ -37,6 +44,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        ctx.meta[__name__] = name  # before its file is imported, which may be what fails
         command: click.Command = importlib.import_module(f"omni_sdk.cli.{name}").command
         return command
 
@@ -49,6 +57,14 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except OmniError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package, name = (error.name or "").partition(".")[0], ctx.meta[__name__]
+            if package in ("", "omni_sdk") or name not in EXTRAS:
+                raise
+            raise click.ClickException(
+                f"Expected the package {package}, got none installed - at omni-sdk {name}"
+                f"\n  hint: pip install 'omni-sdk[{EXTRAS[name]}]'"
+            ) from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,15 @@ def test_an_open_rank_is_no_scalar(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["inspect", str(path)])
     assert "x: float of unknown rank" in done.output
     assert CliRunner().invoke(main, ["inspect", str(path), "--operators", "-1"]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor"])
+def test_without_the_extra_a_command_names_it(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")})
+    for name in ("omni_sdk.tools.inspect", "omni_sdk.tools.doctor"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = CliRunner().invoke(main, [command, str(path)])
+    assert done.exit_code == 1
+    assert f"Expected the package onnx, got none installed - at omni-sdk {command}" in done.output
+    assert "hint: pip install 'omni-sdk[bench]'" in done.output
