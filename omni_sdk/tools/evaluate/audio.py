@@ -50,7 +50,7 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Clip:
     Parameters
     ----------
     path : str or Path
-        WAV, FLAC, Ogg, MP3 and whatever else the installed libsndfile reads.
+        As for `read_channels`.
     sample_rate : int, optional
         Rate to resample to in Hz (soxr, high quality); the file's own by default.
 
@@ -62,36 +62,61 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Clip:
     Raises
     ------
     InputError
+        As `read_channels` does.
+    """
+    channels, source_rate = read_channels(path)
+    rate = sample_rate or source_rate
+    return Clip(resample(channels.mean(axis=0), source_rate, rate), rate, source_rate)
+
+
+def read_channels(path: str | Path) -> tuple[npt.NDArray[np.float32], int]:
+    """Read one audio file, every channel for itself.
+
+    Parameters
+    ----------
+    path : str or Path
+        WAV, FLAC, Ogg, MP3 and whatever else the installed libsndfile reads.
+
+    Returns
+    -------
+    (numpy.ndarray, int)
+        Float32 [channels, samples], full scale at 1, and the sample rate in Hz.
+
+    Raises
+    ------
+    InputError
         There is no such file, it is not audio, it holds no sample, or samples that are not finite.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that no file can have
+        raise InputError(f"Expected an audio file, got {error.strerror} - at {path}") from error
+    if not is_file:
         raise InputError(f"Expected an audio file, got no file - at {path}")
     soundfile = require("soundfile")
     try:
         samples, source_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
         raise InputError(
             f"Expected audio that libsndfile reads, got a file it rejects ({error}) - at {path}"
         ) from error
-    mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
-    if mono.size == 0:
+    if samples.size == 0:
         raise InputError(f"Expected at least one sample, got an empty recording - at {path}")
-    if not np.isfinite(mono).all():
+    if not np.isfinite(samples).all():
         raise InputError(
-            f"Expected finite samples, got {np.count_nonzero(~np.isfinite(mono))} that are not - at {path}"
+            f"Expected finite samples, got {np.count_nonzero(~np.isfinite(samples))} that are not - at {path}"
         )
-    rate = sample_rate or source_rate
-    return Clip(resample(np.ascontiguousarray(mono), source_rate, rate), rate, source_rate)
+    return np.ascontiguousarray(samples.T), source_rate
 
 
 def resample(samples: npt.NDArray[np.float32], source_rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Resample mono audio by soxr at high quality.
+    """Resample audio by soxr at high quality.
 
     Parameters
     ----------
     samples : numpy.ndarray
-        Float32 [samples].
+        Float32 [samples], or [channels, samples].
     source_rate, sample_rate : int
         From and to, in Hz.
 
@@ -102,8 +127,8 @@ def resample(samples: npt.NDArray[np.float32], source_rate: int, sample_rate: in
     """
     if source_rate == sample_rate:
         return samples
-    resampled: npt.NDArray[np.float32] = require("soxr").resample(samples, source_rate, sample_rate, quality="HQ")
-    return resampled
+    resampled = require("soxr").resample(samples.T, source_rate, sample_rate, quality="HQ").T
+    return np.ascontiguousarray(resampled)
 
 
 def find_audio(path: str | Path) -> list[Path]:

@@ -14,7 +14,7 @@ import omni_sdk as omni
 from omni_sdk.bundle import Bundle, is_bundle
 from omni_sdk.errors import InputError
 from omni_sdk.tools.archives import read_arrays
-from omni_sdk.tools.evaluate.audio import SUFFIXES, read_audio
+from omni_sdk.tools.evaluate.audio import SUFFIXES, read_channels, resample
 from omni_sdk.tools.evaluate.drift.compare import Limits, OutputDrift, compare
 from omni_sdk.tools.evaluate.drift.determinism import Repetition, check_determinism
 from omni_sdk.tools.evaluate.values import plain_arrays
@@ -138,11 +138,14 @@ def drift(
     ------
     InputError
         A recording is compared with a model, no inputs are given, or they do not fit; or no output has a name among
-        `waveforms`.
+        `waveforms`; or either is given for recordings.
     """
     limits = limits or Limits()
     recordings = [Path(source).suffix.lower() in SUFFIXES for source in (reference, candidate)]
     if all(recordings):
+        if inputs or waveforms:
+            what = "inputs" if inputs else "waveforms"
+            raise InputError(f"Expected no {what} beside two recordings, got some - at drift, {what}")
         return _compare_recordings(reference, candidate, limits)
     if any(recordings):
         raise InputError(f"Expected two models or two recordings, got one of each - at {reference} and {candidate}")
@@ -205,12 +208,12 @@ def _check_names(waveforms: Sequence[str], outputs: Sequence[str]) -> None:
 
 
 def _compare_recordings(reference: str | Path, candidate: str | Path, limits: Limits) -> DriftReport:
-    ours = read_audio(reference)
-    theirs = read_audio(candidate, ours.sample_rate)
-    found = compare(ours.samples, theirs.samples, name=AUDIO, waveform=True, limits=limits)
-    pair = Pair(found, ours.samples, theirs.samples)
-    rate, resampled = ours.sample_rate, theirs.resampled
-    return DriftReport(str(reference), str(candidate), (pair,), (), (), limits, rate, resampled)
+    ours, rate = read_channels(reference)
+    recorded, own_rate = read_channels(candidate)
+    theirs = resample(recorded, own_rate, rate)
+    found = compare(ours, theirs, name=AUDIO, waveform=True, limits=limits)
+    pair = Pair(found, ours, theirs)
+    return DriftReport(str(reference), str(candidate), (pair,), (), (), limits, rate, own_rate != rate)
 
 
 def _outputs(

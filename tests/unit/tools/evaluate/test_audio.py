@@ -53,10 +53,22 @@ def test_what_is_no_audio_is_named(tmp_path: Path, write_audio: WriteAudio) -> N
         (tmp_path, "got no file"),
         (text, "rejects"),
         (write_audio("empty.wav", np.zeros(0)), "empty recording"),
+        (tmp_path / ("a" * 300), "got File name too long"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             read_audio(path)
         assert str(path) in str(caught.value)
+
+
+def test_a_header_that_claims_more_than_memory_holds_is_named(
+    write_audio: WriteAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 256. GiB")
+
+    monkeypatch.setattr("soundfile.read", read)
+    with pytest.raises(InputError, match=r"rejects \(Unable to allocate 256\. GiB\)"):
+        read_audio(write_audio("a.flac"))
 
 
 def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
