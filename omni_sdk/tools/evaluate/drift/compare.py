@@ -44,7 +44,7 @@ class Limits:
     Raises
     ------
     InputError
-        One is NaN: nothing would be beyond it.
+        One is NaN: nothing would be beyond it. Or the range ends before it begins: nothing would be within.
     """
 
     snr_db: float = 30.0
@@ -62,6 +62,9 @@ class Limits:
             value = getattr(self, field.name)
             if value is not None and np.isnan(value).any():
                 raise InputError(f"Expected a number, got nan - at Limits.{field.name}")
+        if self.value_range is not None and self.value_range[0] > self.value_range[1]:
+            low, high = self.value_range
+            raise InputError(f"Expected a range from low to high, got {low:g} to {high:g} - at Limits.value_range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +205,8 @@ def _named(diagnosis: Diagnosis, reference: npt.NDArray[Any], candidate: npt.NDA
 
 
 def _out_of_range(candidate: npt.NDArray[Any], low: float, high: float) -> list[str]:
-    outside = int(np.count_nonzero((candidate < low) | (candidate > high)))
-    worst = float(candidate.flat[np.argmax(np.abs(candidate))])
+    beyond = np.maximum(low - candidate, candidate - high)
+    outside, worst = int(np.count_nonzero(beyond > 0.0)), float(candidate.flat[np.argmax(beyond)])
     return [f"range: {outside} values outside {low:g} to {high:g}, the farthest {worst:.4g}"] if outside else []
 
 

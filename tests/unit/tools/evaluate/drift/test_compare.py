@@ -78,6 +78,14 @@ def test_a_waveform_has_to_stay_in_range(wave: Array) -> None:
     assert compare(loud, loud, waveform=True, limits=Limits(value_range=None)).faults == ()
 
 
+def test_the_farthest_value_is_farthest_from_the_range() -> None:
+    wave = np.float32([0.0, 0.9, -0.1, 0.5] * 100)
+    (fault,) = compare(wave, wave, waveform=True, limits=Limits(value_range=(0.0, 1.0))).faults
+    assert fault == "range: 100 values outside 0 to 1, the farthest -0.1"
+    with pytest.raises(InputError, match="from low to high, got 1 to 0"):
+        Limits(value_range=(1.0, 0.0))
+
+
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
