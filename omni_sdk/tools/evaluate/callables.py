@@ -38,7 +38,7 @@ def load_callable(name: str, *, folder: str | Path | None = None) -> Callable[..
         sys.path.insert(0, str(folder))
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that runs when it is imported, and ends with a status
         raise InputError(
             f"Expected a module that imports, got {type(error).__name__}: {error} - at {module_name!r} of {name!r}",
             hint="The module is looked for in the working directory and among the installed packages.",

@@ -247,7 +247,7 @@ def _transcribe_one(utterance: Utterance, transcriber: Transcriber, sample_rate:
     try:
         text: object = transcriber(clip.samples, sample_rate)
         status, detail = (OK, "") if isinstance(text, str) else (NOT_TEXT, f"got {type(text).__name__}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the run, and with status 0 seem to be a pass
         logger.warning("The transcriber raised on %s", utterance.id, exc_info=True)
         text, status, detail = "", RAISED, f"{type(error).__name__}: {error}"
     return Row(

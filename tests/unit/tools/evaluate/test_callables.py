@@ -36,3 +36,10 @@ def test_a_module_that_fails_to_import_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sys.path", __import__("sys").path.copy())
     with pytest.raises(InputError, match="ZeroDivisionError"):
         load_callable("broken_stage:f", folder=tmp_path)
+
+
+def test_a_script_that_ends_when_it_is_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole_script.py").write_text("import sys\n\ndef f(): ...\n\nsys.exit(0)\n")
+    monkeypatch.setattr("sys.path", __import__("sys").path.copy())
+    with pytest.raises(InputError, match="SystemExit"):
+        load_callable("whole_script:f", folder=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,12 @@ def test_what_goes_wrong_is_a_row(dataset: list[Utterance], tmp_path: Path) -> N
     assert "no memory of cats" in failures["a"].detail
     assert str(broken) in failures["broken"].detail
     assert report.words == wer.Errors(2, 1, 0, 5)
+
+
+def test_a_transcriber_that_exits_is_a_row(dataset: list[Utterance], tmp_path: Path) -> None:
+    rows = run(dataset, lambda samples, rate: sys.exit(0), tmp_path / "r.jsonl")  # type: ignore[arg-type, return-value]
+    assert {row.status for row in rows} == {wer.RAISED}
+    assert rows[0].detail == "SystemExit: 0"
 
 
 def test_nothing_to_score_is_no_rate(dataset: list[Utterance], tmp_path: Path) -> None:
