@@ -68,16 +68,12 @@ def read_conditions(folder: str | Path) -> dict[str, dict[str, Clip]]:
     Raises
     ------
     InputError
-        There are fewer than two conditions, an item is missing in one, or a recording cannot be read.
+        There are fewer than two conditions, an item is missing in one or there twice, or a recording cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"Expected a folder of conditions, got none - at {folder}")
-    conditions = {
-        sub.name: {path.stem: path for path in sorted(sub.iterdir()) if path.suffix.lower() in SUFFIXES}
-        for sub in sorted(folder.iterdir())
-        if sub.is_dir()
-    }
+    conditions = {sub.name: _items(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     conditions = {name: paths for name, paths in conditions.items() if paths}
     if len(conditions) < 2:
         raise InputError(
@@ -91,6 +87,16 @@ def read_conditions(folder: str | Path) -> dict[str, dict[str, Clip]]:
         if missing := sorted(every - set(paths)):
             raise InputError(f"Expected every item in every condition, {name} lacks {', '.join(missing)} - at {folder}")
     return {name: {item: read_audio(path) for item, path in paths.items()} for name, paths in conditions.items()}
+
+
+def _items(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and found.setdefault(path.stem, path) != path:
+            raise InputError(
+                f"Expected one recording of each item, got {found[path.stem].name} and {path.name} - at {folder}"
+            )
+    return found
 
 
 def make_plan(conditions: Mapping[str, Mapping[str, Clip]], kind: str, *, reference: str, seed: int) -> Plan:
@@ -115,12 +121,14 @@ def make_plan(conditions: Mapping[str, Mapping[str, Clip]], kind: str, *, refere
     Raises
     ------
     InputError
-        The kind is neither, or there is no such reference.
+        The kind is neither, there is no such reference, or the seed is negative.
     """
     if kind not in KINDS:
         raise InputError(f"Expected one of {', '.join(KINDS)}, got {kind!r} - at make_plan, kind")
     if reference not in conditions:
         raise InputError(f"Expected one of {', '.join(conditions)}, got {reference!r} - at make_plan, reference")
+    if seed < 0:
+        raise InputError(f"Expected a seed of zero or more, got {seed} - at make_plan, seed")
     rng = random.Random(seed)
     plan, tokens = Plan(kind, reference), {}
     anchored = rng.sample(sorted(conditions[reference]), k=min(ANCHORS, len(conditions[reference])))

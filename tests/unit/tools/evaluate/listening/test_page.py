@@ -131,6 +131,8 @@ def test_the_reference_may_be_named(folder: Path, tmp_path: Path) -> None:
         write_page(folder, tmp_path / "t.html", reference="gold")
     with pytest.raises(InputError, match="Expected one of mos, abx, got 'mushra'"):
         write_page(folder, tmp_path / "t.html", kind="mushra")
+    with pytest.raises(InputError, match="zero or more, got -1"):
+        write_page(folder, tmp_path / "t.html", seed=-1)
 
 
 def test_what_unfit_folders_get(folder: Path, tmp_path: Path, write_audio: WriteAudio) -> None:
@@ -147,6 +149,9 @@ def test_what_unfit_folders_get(folder: Path, tmp_path: Path, write_audio: Write
     (folder / "qdq" / "cumin.wav").rename(tmp_path / "cumin.wav")
     refused("qdq lacks cumin")
     (tmp_path / "cumin.wav").rename(folder / "qdq" / "cumin.wav")
+    (folder / "qdq" / "thyme.flac").write_bytes(b"")
+    refused("got thyme.flac and thyme.wav")
+    (folder / "qdq" / "thyme.flac").unlink()
     (folder / "fp32" / "basil.wav").write_bytes(b"RIFF")
     refused("libsndfile")
     (folder / "fp32").rename(folder / "anchor")
