@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+INFER = "/v2/models/double/infer"
+BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}).encode()
+"""A request that `graphs.DOUBLE`, served as `double`, runs on."""
+
 
 @dataclass
 class Answer:
