@@ -121,16 +121,23 @@ def test_nothing_is_left_between_the_layers(models, table):
     table.add(Row("activations as nodes of their own in the decoder", left, 0, True, note))
 
 
-@pytest.mark.parametrize("other", ["direct", "rewritten"])
-def test_memory(models, table, other):
-    peaks = [peak_memory(graph.parent) for graph in (getattr(models, other)("unit"), models.prepared("unit"))]
-    names = {"direct": "the same without tiles", "rewritten": "channels first"}
+@pytest.mark.parametrize(
+    ("other", "engine", "name"),
+    [
+        ("direct", "omni", "the same without tiles"),
+        ("rewritten", "omni", "channels first"),
+        ("exported", "ort", "ORT default FP32"),
+    ],
+)
+def test_memory(models, table, other, engine, name):
+    peaks = [peak_memory(engine, getattr(models, other)("unit")), peak_memory("omni", models.prepared("unit"))]
     note = f"{peaks[0] / 1e6:.0f} -> {peaks[1] / 1e6:.0f} MB"
-    table.add(Row(f"peak of memory at {FRAMES} frames against {names[other]}", peaks[1] / peaks[0], 1.0, True, note))
+    table.add(Row(f"peak of memory at {FRAMES} frames against {name}", peaks[1] / peaks[0], 1.0, True, note))
 
 
-def peak_memory(bundle: Path) -> int:
-    job = {"engine": "omni", "path": str(bundle), "frames": FRAMES, "runs": 2, "cache_dir": None}
+def peak_memory(engine: str, graph: Path) -> int:
+    path = graph if engine == "ort" else graph.parent
+    job = {"engine": engine, "path": str(path), "frames": FRAMES, "runs": 2, "cache_dir": None}
     done = subprocess.run([sys.executable, PROBE, json.dumps(job)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["peak"]
 
