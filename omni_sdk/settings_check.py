@@ -134,7 +134,14 @@ def as_entries(entries: object) -> FixedOptions:
     """Names and values as text, in a form that nobody changes; `SettingsError` for what is no mapping."""
     if not isinstance(entries, Mapping):
         raise SettingsError(f"Expected a mapping of names to values, got {entries!r} - at Settings.session_entries")
-    return FixedOptions({str(key): str(value) for key, value in entries.items()})
+    return _fixed(entries, "Settings.session_entries")
+
+
+def _fixed(options: Mapping[Any, Any], where: str) -> FixedOptions:
+    for key, value in options.items():
+        if value is None:  # whose text would be a value like others
+            raise SettingsError(f"Expected a value, got None for {key!r} - at {where}", hint="leave it out")
+    return FixedOptions({str(key): str(value) for key, value in options.items()})
 
 
 def _provider(entry: Any) -> Provider:
@@ -146,7 +153,7 @@ def _provider(entry: Any) -> Provider:
         and isinstance(entry[0], str)
         and isinstance(entry[1], Mapping)
     ):
-        return entry[0], FixedOptions({str(key): str(value) for key, value in entry[1].items()})
+        return entry[0], _fixed(entry[1], f"Settings.providers, {entry[0]!r}")
     raise SettingsError(f"Expected a name or (name, options), got {entry!r} - at Settings.providers")
 
 
@@ -185,9 +192,16 @@ def _is_ort_bytes(model: object) -> bool:
 
 
 def _providers(settings: Settings, installed: Sequence[str]) -> Iterator[Finding]:
+    before: list[str] = []
     for entry in settings.providers:
         name, options = (entry, dict[str, str]()) if isinstance(entry, str) else (entry[0], dict(entry[1]))
         full = providers.long_name(name)
+        if full in before:
+            yield Finding("error", "providers", f"{name!r} comes twice, and only the first is taken", "name it once")
+        elif providers.CPU in before:
+            message = f"{name!r} stands behind the CPU's provider, which leaves it no node that both of them know"
+            yield Finding("warning", "providers", message, "name it before 'cpu', which may be left out")
+        before.append(full)
         if full not in installed:
             level: Literal["warning", "error"] = "warning" if settings.allow_fallback else "error"
             yield Finding(level, "providers", f"{name!r} is not installed", f"installed: {', '.join(installed)}")

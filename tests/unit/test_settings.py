@@ -204,7 +204,9 @@ def test_settings_do_not_change():
         ("providers", 5),
         ("providers", [("cpu",)]),
         ("providers", [5]),
+        ("providers", [("cpu", {"a": None})]),
         ("session_entries", ["a"]),
+        ("session_entries", {"a": None}),
     ],
 )
 def test_values_that_a_field_cannot_take(field, wrong):

@@ -78,6 +78,22 @@ def test_a_missing_provider(fallback, level):
     assert "CPUExecutionProvider" in finding.hint
 
 
+def test_a_provider_that_comes_twice():
+    """ONNX Runtime passes the second one over, options and all."""
+    (finding,) = Settings(providers=("cpu", "CPUExecutionProvider")).check()
+    assert (finding.level, finding.setting) == ("error", "providers")
+    assert "'CPUExecutionProvider' comes twice" in finding.message
+    with pytest.raises(omni.SettingsError, match="comes twice"):
+        graphs.load(graphs.DOUBLE, providers=("cpu", ("cpu", {})))
+
+
+def test_a_provider_behind_the_cpus():
+    behind = [finding for finding in Settings(providers=("cpu", "openvino")).check() if finding.level == "warning"]
+    assert [("'openvino' stands behind" in each.message, each.setting) for each in behind] == [(True, "providers")]
+    before = Settings(providers=("openvino", "cpu")).check()
+    assert not [finding for finding in before if finding.level == "warning"]
+
+
 @pytest.mark.parametrize("option", ["arena_extend_strategy", "speed"])
 def test_an_option_that_the_provider_does_not_have(option):
     (finding,) = Settings(providers=(("cpu", {option: "1"}),)).check()
