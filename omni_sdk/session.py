@@ -102,6 +102,10 @@ def _check_taking_part(session: ort.InferenceSession, asked: list[str], source: 
             hint="its libraries, its device or one of its options may be at fault: ONNX Runtime said which on standard"
             " error; allow_fallback=True goes on without it",
         )
+    if RECORD_PLACEMENT not in KNOWN_ENTRIES and any(name != providers.CPU for name in asked):
+        log.warning(
+            "nobody can tell whether %s take nodes: ONNX Runtime %s records none", ", ".join(asked), ort_version()
+        )
     nodes = {name: len(taken) for name, taken in node_placement(session).items()}
     for index, name in enumerate(asked):
         behind = {other: count for other, count in nodes.items() if other not in asked[: index + 1]}

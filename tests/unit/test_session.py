@@ -164,6 +164,16 @@ def test_a_provider_that_takes_no_node(monkeypatch, asked, placement, lazy):
     assert sessions.open_session(DOUBLE, Settings(allow_fallback=True)) is not None
 
 
+def test_where_nodes_run_cannot_be_told_before_version_1_24(monkeypatch, caplog):
+    monkeypatch.setattr(Settings, "provider_list", lambda *_: [(FIRST, {})])
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: Elsewhere([FIRST, CPU], []))
+    sessions.open_session(DOUBLE, Settings())
+    assert caplog.text == ""
+    monkeypatch.setattr(sessions, "KNOWN_ENTRIES", ())
+    sessions.open_session(DOUBLE, Settings())
+    assert f"nobody can tell whether {FIRST} take nodes: ONNX Runtime {ort.__version__}" in caplog.text
+
+
 def test_a_provider_that_refuses_the_model(monkeypatch, caplog):
     real, given = ort.InferenceSession, []
 
