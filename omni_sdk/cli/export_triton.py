@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from omni_sdk.cli.parameters import ShapeParameter
+from omni_sdk.cli.parameters import ShapeParameter, by_name
 
 console = Console(highlight=False)
 
@@ -17,7 +17,13 @@ console = Console(highlight=False)
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--name", help="Of the model; default: the bundle's folder.")
-@click.option("--warmup", type=ShapeParameter(), multiple=True, help="A shape to run before the model is ready.")
+@click.option(
+    "--warmup",
+    type=ShapeParameter(),
+    multiple=True,
+    callback=by_name,
+    help="A shape to run before the model is ready; not for one with state.",
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of each instance.")
 @click.option(
     "--instances", default=1, show_default=True, type=click.IntRange(min=1), help="Copies that run at a time."
@@ -25,8 +31,8 @@ console = Console(highlight=False)
 @click.option("--sequences", default=8, show_default=True, type=click.IntRange(min=1), help="Streams of each instance.")
 @click.option("--repository", help="Where DIR will stand on the server; custom operators are named by it.")
 def triton(
-    bundle: Path, folder: Path, name: str | None, warmup: tuple[tuple[str, tuple[int, ...]], ...], threads: int,
-    instances: int, sequences: int, repository: str | None,
+    bundle: Path, folder: Path, name: str | None, warmup: dict[str, tuple[int, ...]], threads: int, instances: int,
+    sequences: int, repository: str | None,
 ) -> None:  # fmt: skip
     """BUNDLE as a model of the Triton model repository DIR, with its configuration."""
     from omni_sdk.bundle import Bundle
@@ -37,7 +43,7 @@ def triton(
         bundle,
         folder,
         name=name,
-        warmup=dict(warmup) or None,
+        warmup=warmup or None,
         threads=threads,
         instances=instances,
         sequences=sequences,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+T = TypeVar("T")
 
 
 class ShapeParameter(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -38,3 +40,12 @@ class FixedParameter(click.ParamType[tuple[str, Any]]):
         except ValueError:
             where = param.opts[0] if param is not None else self.name
             self.fail(f"Expected NAME=VALUE such as sr=16000, got {value!r} - at {where}", param, ctx)
+
+
+def by_name(ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, T], ...]) -> dict[str, T]:
+    """What an option that may come several times names: for its `callback`. None may come twice, and win in silence."""
+    names = [name for name, _ in given]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise click.BadParameter(f"Expected each name once, got {twice[0]!r} {names.count(twice[0])} times")
+    return dict(given)

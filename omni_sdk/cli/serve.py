@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from omni_sdk.cli.parameters import ShapeParameter
+from omni_sdk.cli.parameters import ShapeParameter, by_name
 
 console = Console(highlight=False)
 
@@ -31,7 +31,13 @@ console = Console(highlight=False)
     help="Of each replica: so many threads.",
 )
 @click.option("--settings", metavar="PRESET|FILE", help="A preset's name or a settings file; default: balanced.")
-@click.option("--warmup", type=ShapeParameter(), multiple=True, help="Run at this shape before being ready.")
+@click.option(
+    "--warmup",
+    type=ShapeParameter(),
+    multiple=True,
+    callback=by_name,
+    help="Run at this shape before being ready.",
+)
 @click.option(
     "--queue",
     default=1,
@@ -63,8 +69,7 @@ console = Console(highlight=False)
 )
 def command(
     model: Path, name: str | None, host: str, port: int, replicas: int, cpus: float, settings: str | None,
-    warmup: tuple[tuple[str, tuple[int, ...]], ...], queue: int, streams: int, deadline: float, max_body: int,
-    drain: float,
+    warmup: dict[str, tuple[int, ...]], queue: int, streams: int, deadline: float, max_body: int, drain: float,
 ) -> None:  # fmt: skip
     """Serve MODEL, a bundle or an .onnx file, until interrupted; then what runs may finish.
 
@@ -82,7 +87,7 @@ def command(
         "settings": _settings(settings),
         "replicas": replicas,
         "cpus": cpus,
-        "warmup": {tensor: list(shape) for tensor, shape in warmup} or None,
+        "warmup": {tensor: list(shape) for tensor, shape in warmup.items()} or None,
         "drain_seconds": drain,
         "limits": {
             "queue": queue,

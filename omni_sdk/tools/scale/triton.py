@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import omni_sdk
 from omni_sdk.bundle import Bundle
-from omni_sdk.errors import BundleError, InputError
+from omni_sdk.errors import BundleError, InputError, ModelError
 from omni_sdk.model import load
+from omni_sdk.session import kernels_library
 from omni_sdk.settings import Settings
 from omni_sdk.source import Source
 from omni_sdk.specs import TensorSpec
@@ -55,7 +55,8 @@ def export_triton(
     name : str, optional
         Of the model; default: the bundle folder's.
     warmup : mapping of str to shape, optional
-        Input shapes, batch included, that Triton runs before the model is ready.
+        Input shapes, a batch of at most 8 included, that Triton runs before the model is ready. Not for a bundle with
+        state: Triton has none to run it with.
     threads : int, default 1
         Of each instance.
     instances : int, default 1
@@ -76,10 +77,10 @@ def export_triton(
     BundleError
         When the bundle is not whole or replaced meanwhile, or the model's folder exists or cannot be written.
     InputError
-        When the name is none of a folder, or a warm-up shape does not fit, or is missing for an input with a symbolic
-        dimension.
+        When the name is none of a folder, a number is below 1, or a warm-up shape does not fit, or is missing for an
+        input with a symbolic dimension.
     ModelError
-        When a tensor has a type that Triton has no name for.
+        When a tensor has a type that Triton has no name for, or states have names that Triton would mix up.
     """
     opened = Bundle.open(bundle)
     name = name or opened.path.resolve().name
@@ -131,6 +132,15 @@ def configuration(
     A model whose inputs and outputs all share a symbolic first dimension is batched by Triton, which then wants
     shapes without it. Others get `max_batch_size: 0` and whole shapes.
     """
+    for what, count in (("threads", threads), ("instances", instances), ("sequences", sequences)):
+        if count < 1:
+            raise InputError(f"Expected 1 or more, got {count} - at {what}")
+    if state and warmup is not None:
+        raise InputError(
+            "Expected no warm-up shapes for a model with state, got some - at warmup",
+            hint="Triton runs samples outside of sequences, and fails to load a model whose state has no place then:"
+            " send it a short sequence once it is ready",
+        )
     carried = {*state, *state.values()}
     fresh = [spec for spec in inputs if spec.name not in carried]
     made = [spec for spec in outputs if spec.name not in carried]
@@ -161,7 +171,8 @@ def configuration(
 def _tensor(spec: TensorSpec, batched: bool) -> dict[str, Value]:
     dims = [size if isinstance(size, int) else -1 for size in spec.shape[batched:]]
     plain: dict[str, Value] = {"name": spec.name, "data_type": _data_type(spec), "dims": dims or [1]}
-    return plain if dims else {**plain, "reshape": {"shape": []}}
+    # A scalar of a model without batches stands as [1]: Triton takes no empty shape there.
+    return plain if dims or not batched else {**plain, "reshape": {"shape": []}}
 
 
 def _data_type(spec: TensorSpec) -> Word:
@@ -171,6 +182,12 @@ def _data_type(spec: TensorSpec) -> Word:
 
 def _sequences(inputs: Sequence[TensorSpec], state: Mapping[str, str], sequences: int) -> dict[str, Value]:
     """Implicit state that begins as zeros, and as many sequences at a time as are asked for."""
+    if [state[source] for source in sorted(state)] != sorted(state.values()):
+        raise ModelError(
+            f"Expected states whose inputs and outputs are sorted alike by name, got {dict(sorted(state.items()))}"
+            " - at the bundle's state",
+            hint="rename them: Triton hands the first output by name to the first input, whatever it was told",
+        )
     specs = {spec.name: spec for spec in inputs}
     states: list[Value] = []
     for source, target in state.items():
@@ -189,7 +206,7 @@ def _sequences(inputs: Sequence[TensorSpec], state: Mapping[str, str], sequences
 
 
 def _warmup(inputs: Sequence[TensorSpec], shapes: Shapes, batched: bool) -> dict[str, Value]:
-    """One sample of zeros, states among its inputs: Triton runs it past the sequence batcher."""
+    """One sample of zeros. A batch of none would be skipped: a model without batches has one of 1."""
     unknown = sorted(set(shapes) - {spec.name for spec in inputs})
     if unknown:
         raise InputError(f"Expected shapes of the model's inputs, got one for {unknown[0]!r} - at warmup")
@@ -200,12 +217,15 @@ def _warmup(inputs: Sequence[TensorSpec], shapes: Shapes, batched: bool) -> dict
         shape = [size for size in asked if isinstance(size, int) and size > 0]
         if len(shape) != len(asked) or not spec.fits(shape):
             raise InputError(f"Expected a size for every dimension of {spec}, got {list(asked)} - at warmup")
-        sizes.add(shape[0] if batched else 0)
-        dims: list[Value] = [*shape[batched:]]
+        sizes.add(shape[0] if batched else 1)
+        dims: list[Value] = [*shape[batched:]] or [1]
         sample.append({"key": spec.name, "value": {"data_type": _data_type(spec), "dims": dims, "zero_data": True}})
     if len(sizes) > 1:
         raise InputError(f"Expected one batch size for all inputs, got {sorted(sizes)} - at warmup")
-    return {"name": "zeros", "batch_size": sizes.pop() if sizes else 0, "inputs": sample}
+    size = sizes.pop() if sizes else 1
+    if size > BATCH:
+        raise InputError(f"Expected a batch of at most {BATCH}, got {size} - at warmup")
+    return {"name": "zeros", "batch_size": size, "inputs": sample}
 
 
 def _write(bundle: Bundle, place: Path, config: str, *, with_operators: bool) -> None:
@@ -221,9 +241,5 @@ def _write(bundle: Bundle, place: Path, config: str, *, with_operators: bool) ->
     if with_operators and (version / OPERATORS).exists():
         raise BundleError(f"Expected no file named {OPERATORS}, got one - at {bundle.path}")
     if with_operators:
-        shutil.copyfile(_operators(), version / OPERATORS)
+        shutil.copyfile(kernels_library(), version / OPERATORS)
     (place / "config.pbtxt").write_text(config)
-
-
-def _operators() -> Path:
-    return next(Path(omni_sdk.__file__).parent.glob("_kernels*.so"))

@@ -58,7 +58,7 @@ def test_a_batched_model(bundles, tmp_path):
 
 
 def test_a_streaming_model(bundles, tmp_path):
-    place = export_triton(bundles["voice"], tmp_path, name="speech", warmup=WARMUP, sequences=5)
+    place = export_triton(bundles["voice"], tmp_path, name="speech", sequences=5)
     text = (place / "config.pbtxt").read_text()
     assert "response_cache" not in text
     config = parsed(text)
@@ -72,7 +72,16 @@ def test_a_streaming_model(bundles, tmp_path):
         assert one.data_type == (9 if one.input_name == "past.position" else 11)
         assert list(one.dims) == list(one.initial_state[0].dims)
         assert one.initial_state[0].zero_data
-    assert set(config.model_warmup[0].inputs) == {"audio_codes", *state}
+    assert not config.model_warmup
+
+
+def test_a_streaming_model_has_no_warm_up(bundles, tmp_path):
+    """Triton runs its samples without a sequence: a state has no place then, and the model would not be loaded."""
+    with pytest.raises(
+        InputError, match=r"no warm-up shapes for a model with state.* - at warmup(.|\n)*a short sequence"
+    ):
+        export_triton(bundles["voice"], tmp_path, warmup=WARMUP)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["voice", "decoder"])
@@ -166,7 +175,14 @@ def test_nothing_is_replaced_and_nothing_is_left(bundles, tmp_path):
 
 @pytest.mark.parametrize(
     "warmup",
-    [{"audio_codes": (1, 16)}, {"audio_codes": (1, 15, 2)}, {"audio_codes": (1, 16, 0)}, {"other": (1,)}, {}],
+    [
+        {"audio_codes": (1, 16)},
+        {"audio_codes": (1, 15, 2)},
+        {"audio_codes": (1, 16, 0)},
+        {"audio_codes": (9, 16, 2)},
+        {"other": (1,)},
+        {},
+    ],
 )
 def test_wrong_warmup_shapes(bundles, tmp_path, warmup):
     with pytest.raises(InputError, match="at warmup"):
@@ -177,11 +193,39 @@ def test_wrong_warmup_shapes(bundles, tmp_path, warmup):
 def test_scalars_strings_and_types_triton_has_not():
     specs = [TensorSpec.of("rate", "tensor(int64)", []), TensorSpec.of("text", "tensor(string)", [None])]
     config = parsed(render(configuration("m", specs, specs[1:], state={})))
-    assert (list(config.input[0].dims), list(config.input[0].reshape.shape)) == ([1], [])
-    assert config.input[0].HasField("reshape")
+    assert list(config.input[0].dims) == [1]
+    assert not config.input[0].HasField("reshape")
     assert config.input[1].data_type == 13
+    counted = [TensorSpec.of("x", "tensor(float)", ["n", 2]), TensorSpec.of("length", "tensor(int64)", ["n"])]
+    config = parsed(render(configuration("m", counted, counted[1:], state={}, warmup={"x": (2, 2), "length": (2,)})))
+    assert (list(config.input[1].dims), list(config.input[1].reshape.shape)) == ([1], [])
+    assert config.input[1].HasField("reshape")
+    assert list(config.model_warmup[0].inputs["length"].dims) == [1]
     with pytest.raises(ModelError, match="seq"):
         configuration("m", [TensorSpec.of("s", "seq(tensor(float))", None)], [], state={})
+
+
+def test_a_model_without_batches_is_warmed_up():
+    """A sample with a batch of 0 is one that Triton skips."""
+    specs = [TensorSpec.of("x", "tensor(float)", [1, "n"]), TensorSpec.of("rate", "tensor(int64)", [])]
+    sample = configuration("m", specs, specs[:1], state={}, warmup={"x": (1, 5)})["model_warmup"]
+    assert sample["batch_size"] == 1
+    assert [(entry["key"], entry["value"]["dims"]) for entry in sample["inputs"]] == [("x", [1, 5]), ("rate", [1])]
+
+
+def test_states_whose_names_are_sorted_otherwise_are_refused():
+    """Triton pairs them by their places among the names, so that these two would be exchanged."""
+    names = ("a", "b", "y", "z")
+    a, b, y, z = (TensorSpec.of(name, "tensor(float)", [1]) for name in names)
+    assert "sequence_batching" in configuration("m", [a, b], [y, z], state={"b": "z", "a": "y"})
+    with pytest.raises(ModelError, match=r"sorted alike by name, got \{'a': 'z', 'b': 'y'\} - at the bundle's state"):
+        configuration("m", [a, b], [y, z], state={"a": "z", "b": "y"})
+
+
+@pytest.mark.parametrize("what", ["threads", "instances", "sequences"])
+def test_numbers_are_one_or_more(what):
+    with pytest.raises(InputError, match=f"^Expected 1 or more, got 0 - at {what}"):
+        configuration("m", [], [], state={}, **{what: 0})
 
 
 def test_text_form():
@@ -190,7 +234,7 @@ def test_text_form():
 
 
 def test_the_command(bundles, tmp_path):
-    arguments = ["export", "triton", str(bundles["voice"]), str(tmp_path), "--warmup", "audio_codes=1,16,25"]
+    arguments = ["export", "triton", str(bundles["voice"]), str(tmp_path), "--sequences", "3"]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     assert "sequences" in run.output

@@ -34,6 +34,17 @@ def test_the_command_names_it(no_ray, tmp_path: Path):
     assert "omni-sdk[ray]" in run.output
 
 
+@pytest.mark.parametrize("command", [["serve"], ["export", "triton"]])
+def test_two_shapes_of_one_input_are_refused(no_ray, command, tmp_path: Path):
+    """The last of them would win in silence."""
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"")
+    places = [str(model), *[str(tmp_path / "models")] * (command[0] == "export")]
+    run = CliRunner().invoke(main, [*command, *places, "--warmup", "x=1,2", "--warmup", "x=1,3"])
+    assert run.exit_code == 2
+    assert "Expected each name once, got 'x' 2 times" in " ".join(run.output.split())
+
+
 def test_other_names_are_no_names():
     with pytest.raises(AttributeError, match="nothing"):
         scale.nothing  # noqa: B018
