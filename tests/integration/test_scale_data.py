@@ -227,8 +227,13 @@ def test_wrong_use_is_told_at_once(decoder):
     onnx.save(onnx.parser.parse_model(text), telling)
     with pytest.raises(InputError, match=r"other names than 'error'.* - at outputs"):
         InferBatches(telling)
-    with omni.load(decoder) as model, pytest.raises(InputError, match="settings with a path"):
-        InferBatches(model, "ultra")
+    with omni.load(decoder) as model:
+        for what, given in (("settings", "ultra"), ("cache_dir", None)):
+            with pytest.raises(InputError, match=f"{what} with a path"):
+                InferBatches(model, **{what: given})
+    for count in (0, -1):  # a range by -1 would have no row, and no error
+        with pytest.raises(InputError, match=f"got {count} - at max_stack"):
+            InferBatches(decoder, max_stack=count)
 
 
 def test_columns_and_constants(decoder):

@@ -50,7 +50,8 @@ class InferBatches:
     Parameters
     ----------
     model : path or Model
-        A bundle, an `.onnx` file, or a model loaded from one, whose settings then hold.
+        A bundle, an `.onnx` file, or a model loaded from one, whose settings and cache folder then hold. A model that
+        is sent to an actor is loaded there, and once more where its threads are `"auto"`: a path is loaded once.
     settings : Settings, str or mapping, optional
         Settings, a preset's name, or fields; default `balanced`.
     cache_dir : path or None, optional
@@ -70,7 +71,8 @@ class InferBatches:
     Raises
     ------
     InputError
-        When `columns`, `constants` or `outputs` name what the model has not, or an output has the name of the errors.
+        When `columns`, `constants` or `outputs` name what the model has not, a constant does not fit its input, an
+        output has the name of the errors, or a stack is to have no row.
     ModelError
         When the model takes something else than tensors.
     """
@@ -87,16 +89,14 @@ class InferBatches:
         max_stack: int = MAX_STACK,
         keep_first: bool | None = None,
     ) -> None:
+        if max_stack < 1:
+            raise InputError(f"Expected a stack of 1 row or more, got {max_stack} - at max_stack")
         self._model, source, carried = _loaded(model, settings, cache_dir)
-        self._constants = {
-            spec.name: np.asarray(constants[spec.name], spec.dtype)
-            for spec in self._model.inputs
-            if constants and spec.name in constants
-        }
+        self._constants = row_wise.constants(constants or {}, self._model.inputs)
         self._inputs = [s for s in self._model.inputs if s.name not in carried and s.name not in self._constants]
         self._outputs = [s for s in self._model.outputs if s.name not in carried]
         self._columns = {spec.name: spec.name for spec in self._inputs} | dict(columns or {})
-        self._check(columns or {}, constants or {}, outputs)
+        self._check(columns or {}, outputs)
         if outputs is not None:
             self._outputs = [spec for spec in self._outputs if spec.name in outputs]
         self._stackable = row_wise.is_stackable(self._inputs, self._outputs) and not self._constants
@@ -171,10 +171,9 @@ class InferBatches:
             )
         return table[column]
 
-    def _check(self, columns: Mapping[str, str], constants: Mapping[str, Any], outputs: Sequence[str] | None) -> None:
+    def _check(self, columns: Mapping[str, str], outputs: Sequence[str] | None) -> None:
         named = {
             "columns": (columns, [spec.name for spec in self._inputs]),
-            "constants": (constants, [spec.name for spec in self._model.inputs]),
             "outputs": (outputs or (), [spec.name for spec in self._outputs]),
         }
         for where, (given, known) in named.items():
@@ -198,8 +197,9 @@ def _loaded(
     if not isinstance(model, Model):
         made, manifest = load_with_manifest(model, fitted(read_settings(settings)), cache_dir)
         return made, str(model), _carried(manifest)
-    if settings is not None:
-        raise InputError("Expected settings with a path, got them with a loaded model - at InferBatches")
+    for what, given in (("settings", settings is not None), ("cache_dir", cache_dir is not ...)):
+        if given:
+            raise InputError(f"Expected {what} with a path alone, got it with a loaded model - at InferBatches")
     again, _ = model.__reduce__()  # says why where a model cannot be made again
     (source, own), own_cache = again.args, again.keywords["cache_dir"]
     wanted = fitted(own)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from omni_sdk import feeds as feeding
 from omni_sdk.errors import InputError
 from omni_sdk.specs import TensorSpec
 
@@ -105,6 +106,26 @@ def kept(table: Mapping[str, Any], taken: Collection[str], made: Collection[str]
             hint="rename them before: dataset.rename_columns({'old': 'new'})",
         )
     return others
+
+
+def constants(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> Feeds:
+    """Inputs that are the same for every row, as `Model.infer` takes them.
+
+    Raises
+    ------
+    InputError
+        When one is no input of the model, or does not fit it.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    found: Feeds = {}
+    for name, value in given.items():
+        spec = by_name.get(name)
+        if spec is None:
+            raise InputError(f"Expected some of {', '.join(by_name)}, got {name!r} - at constants")
+        where = f"constants[{name!r}]"
+        found[name] = np.asarray(value) if spec.element is None else feeding.as_array(value, spec, where)
+        feeding.check_shape(found[name], spec, where)
+    return found
 
 
 def feeds_of(columns: Mapping[str, Any], row: int, specs: Sequence[TensorSpec]) -> Feeds:

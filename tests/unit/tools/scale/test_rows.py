@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from omni_sdk.errors import InputError
 from omni_sdk.specs import TensorSpec
-from omni_sdk.tools.scale.rows import buckets, column, feeds_of, has_rows, is_stackable, kept
+from omni_sdk.tools.scale.rows import buckets, column, constants, feeds_of, has_rows, is_stackable, kept
 
 
 def spec(name: str, *shape: int | str | None, kind: str = "float") -> TensorSpec:
@@ -103,6 +103,36 @@ def test_values_become_arrays(value):
 def test_wrong_values_are_refused(value, kind):
     with pytest.raises(InputError, match=r"^Expected .* - at input 'x'"):
         feeds_of({"x": [value]}, 0, [spec("x", "n", kind=kind)])
+
+
+RATE, LEVEL, TEXT = spec("sr", kind="int64"), spec("level", 1, 1), spec("text", "n", kind="string")
+
+
+def test_constants_are_arrays_of_their_inputs():
+    made = constants({"sr": 16_000, "level": [[0.5]], "text": ["a"]}, [X, RATE, LEVEL, TEXT])
+    assert [(name, array.dtype.kind, array.shape) for name, array in made.items()] == [
+        ("sr", "i", ()),
+        ("level", "f", (1, 1)),
+        ("text", "U", (1,)),
+    ]
+    assert made["sr"] == 16_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"sr": 16_000.5}, r"constants\['sr'\]"),
+        ({"sr": 1 << 70}, r"constants\['sr'\]"),
+        ({"level": [[1e300]]}, r"constants\['level'\]"),
+        ({"level": [["loud"]]}, r"constants\['level'\]"),
+        ({"level": [0.5]}, r"constants\['level'\]"),
+        ({"rate": 1}, "constants"),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused(wrong, where):
+    """None of them is cut to fit: a sample rate of 16000.5 is no 16000."""
+    with pytest.raises(InputError, match=f"^Expected .* - at {where}"):
+        constants(wrong, [X, RATE, LEVEL, TEXT])
 
 
 def test_columns_are_of_one_kind():
