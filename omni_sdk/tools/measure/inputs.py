@@ -80,7 +80,8 @@ def _given(spec: TensorSpec, shape: Sequence[int] | None, value: Any) -> NDArray
             array = exact.astype(spec.dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"Expected numbers of type {spec.type_name}, got {value!r} - {where}") from error
-    if exact.dtype.kind not in "fiub" or (spec.dtype.kind != "f" and not np.array_equal(array, exact)):
+    is_number = exact.dtype.kind in "fiub"
+    if not is_number or np.any(np.isfinite(exact) & np.isinf(array) if spec.dtype.kind == "f" else exact != array):
         raise InputError(f"Expected numbers of type {spec.type_name}, got {value!r} - {where}")
     if array.ndim == 0:
         return np.full(_shape(spec, shape), array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from omni_sdk import InputError, Settings, TensorSpec
 from omni_sdk.tools.evaluate.values import plain_arrays, read_written, write_arrays
 from omni_sdk.tools.measure.contenders import Contender, parse, parse_all
+from omni_sdk.tools.measure.engines import Engine
 from omni_sdk.tools.measure.inputs import call, make_up
 from omni_sdk.tools.measure.schedule import Effort, _worst_snr, inputs_file
 from omni_sdk.tools.measure.worker import MOST_KEPT, Thinned
@@ -141,6 +143,7 @@ def test_values_stand_where_zero_and_one_will_not_do() -> None:
         ({"sr": "fast"}, "numbers of type int64"),
         ({"sr": 1 << 70}, "numbers of type int64"),
         ({"gain": [1, 2]}, "fits gain"),
+        ({"gain": 1e300}, "numbers of type float, got 1e\\+300"),
         ({"tone": 1}, "Expected values of sr, gain, got 'tone'"),
     ],
 )
@@ -217,3 +220,19 @@ def test_latencies_are_thinned_evenly() -> None:
 def test_an_effort_that_measures_nothing_is_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         Effort(**options)
+
+
+def test_the_warm_up_runs_on_what_is_measured() -> None:
+    """Zeros are another matter to a model that divides by an input, or repeats something so many times."""
+    seen: list[np.ndarray] = []
+
+    class Watched(Engine):
+        def load(self) -> None: ...
+
+        def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+            seen.append(feeds["x"])
+            return {}
+
+    Watched(Contender("watched", "callable", "m.onnx")).warm_up({"x": np.array([2, 3])})
+    assert len(seen) >= 2
+    assert all(x.tolist() == [2, 3] for x in seen)
