@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from soak_work import Held, Shift, Work, worker
 # glibc's mallopt. Left alone, its limit for mapping a block on its own follows what is freed, and large inputs end up
 # in the heaps of the threads that made them, which grow for hours by chance alone.
 M_MMAP_THRESHOLD, M_ARENA_MAX, THRESHOLD_BYTES = -3, -8, 128 << 10
+LEAST_MINUTES = 0.5  # for some samples in each quarter of the time
 FLAT = 0.02  # how much of its memory a process may gain from the second quarter of the time to the last
 MIB = 1 << 20
 
@@ -144,10 +145,22 @@ def steady_heap() -> None:
         mallopt(M_ARENA_MAX, 1)
 
 
+def at_least(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+    """A reader of numbers for `argparse`, which are not below the least."""
+
+    def read(text: str) -> float:
+        number = kind(text)
+        if not least <= number < float("inf"):
+            raise argparse.ArgumentTypeError(f"Expected {least:g} or more, got {text}")
+        return number
+
+    return read
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--minutes", type=at_least(float, LEAST_MINUTES), default=20)
+    parser.add_argument("--threads", type=at_least(int, 1), default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("soak"))
     parser.add_argument("--heap", choices=["steady", "default"], default="steady", help="how glibc's malloc is set")

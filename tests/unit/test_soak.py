@@ -61,6 +61,17 @@ def test_two_percent_is_the_limit(soak):
     assert [verdict.held for verdict in held] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [("minutes", "0.1", "0.5"), ("minutes", "-1", "0.5"), ("minutes", "nan", "0.5"), ("threads", "0", "1")],
+)
+def test_what_gives_no_verdict_is_told_before_the_soak(soak, option, value, least, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["soak.py", f"--{option}={value}"])
+    with pytest.raises(SystemExit):
+        soak.main()
+    assert f"--{option}: Expected {least} or more, got {value}" in capsys.readouterr().err
+
+
 @pytest.mark.heavy
 def test_a_minute_of_it_has_no_wrong_result(tmp_path):
     command = [sys.executable, str(BENCH / "soak.py"), "--minutes", "1", "--out", str(tmp_path)]
