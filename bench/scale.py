@@ -152,7 +152,7 @@ def binary_body(array: np.ndarray) -> tuple[bytes, int]:
 
 
 def resident() -> int:
-    """Bytes of all of Ray's processes that are theirs alone."""
+    """Bytes of all of Ray's processes; what they share is counted for each."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -249,7 +249,8 @@ def first_chunk(connection: http.client.HTTPConnection, name: str, body: bytes, 
 def costs(rtf: float, cores: int) -> None:
     for streams in (1, 10, 1_000, 100_000):
         made = plan(streams, rtf, price_per_core_hour=PRICE, cores=cores)
-        print(f"| {streams:,} | {made.replicas:,} | {made.cost_per_hour:,.2f} | {made.cost_per_audio_hour:.4f} |")
+        figures = f"{made.replicas:,} | {made.cores:,} | {made.cost_per_hour:,.2f} | {made.cost_per_audio_hour:.3f}"
+        print(f"| {streams:,} | {figures} |")
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -259,7 +260,7 @@ def quantile(values: list[float], share: float) -> float:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["help"]
-    if what == "plan":
+    if what == "plan" and len(rest) == 2:
         costs(float(rest[0]), int(rest[1]))
     elif what in ("data", "overload", "audio"):
         with tempfile.TemporaryDirectory() as temporary:

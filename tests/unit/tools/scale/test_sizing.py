@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from omni_sdk.errors import InputError
 from omni_sdk.tools.scale import plan
+
+PAGE = Path(__file__).parents[4] / "docs" / "scale.md"
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,14 @@ def test_utilization_is_room_kept_free():
 def test_figures_out_of_range(wrong):
     with pytest.raises(InputError, match=r"^Expected .* - at plan"):
         plan(**{"streams": 1, "rtf": 0.1, "price_per_core_hour": 1, **wrong})
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="installed without its documentation")
+def test_the_pages_table_is_this_arithmetic():
+    text = PAGE.read_text(encoding="utf-8").replace(",", "")
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert [int(streams) for streams, *_ in rows] == [1, 10, 1_000, 100_000]
+    for streams, replicas, cores, cost, each in rows:
+        made = plan(int(streams), 0.25, cores=2, price_per_core_hour=0.04)
+        assert (made.replicas, made.cores) == (int(replicas), int(cores))
+        assert (f"{made.cost_per_hour:.2f}", f"{made.cost_per_audio_hour:.3f}") == (cost, each)
