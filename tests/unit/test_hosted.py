@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -14,12 +15,19 @@ import pytest
 
 from omni_sdk.errors import InputError
 from omni_sdk.host import Host
+from omni_sdk.hosted import HostedModel
+from omni_sdk.model import Model
 
 CARRIES = """g (float[4] self, float[4] "past.h") => (float[4] y, float[4] "present.h") {
     y = Identity("past.h")
     "present.h" = Add(self, "past.h")
 }"""
 X = np.ones(4, np.float32)
+
+
+@pytest.mark.parametrize("name", ["infer", "infer_async"])
+def test_its_calls_are_spelled_as_the_models_own(name):
+    assert inspect.signature(getattr(HostedModel, name)) == inspect.signature(getattr(Model, name))
 
 
 def host_of(text, *names, **named):
