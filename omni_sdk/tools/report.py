@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from omni_sdk.errors import InputError, OmniError
-from omni_sdk.tools.evaluate.output import check_writable, escape_surrogates
+from omni_sdk.tools.evaluate.output import check_writable, escape_surrogates, write_files
 from omni_sdk.tools.measure import charts
 from omni_sdk.tools.measure.results import FORMAT, Benchmark
 from omni_sdk.tools.measure.suites import Suites
@@ -98,14 +98,7 @@ def write(found: Benchmark | Suites, path: str | os.PathLike[str]) -> Path:
     """
     place = check(path)
     makers = dict(zip(SUFFIXES, (to_html, to_markdown, to_json), strict=True))
-    text = makers[place.suffix](found)
-    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(escape_surrogates(text))
-        unfinished.replace(place)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"Expected to write a report, got {error.strerror or error} - at {place}") from error
+    write_files({place: escape_surrogates(makers[place.suffix](found))})
     return place
 
 

@@ -156,7 +156,7 @@ def test_a_report_that_cannot_be_finished_leaves_the_one_that_stood_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match="Expected to write a report, got No space left on device"):
+    with pytest.raises(InputError, match="Expected to write a file, got No space left on device"):
         report.write(found, path)
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
