@@ -9,8 +9,10 @@ from functools import cache
 from omni_sdk.errors import ProviderError
 from omni_sdk.providers import CPU, FACTS, LONG_NAMES, Options, long_name, short_name
 
-# Distributions of other packages whose names begin alike.
-_NO_RUNTIME = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools"}
+# How names of its distributions begin, nightly builds among them, and the file that tells them from others whose names
+# begin alike: extensions, and providers that are installed beside it.
+_NAMES = ("onnxruntime", "ort-nightly")
+_RUNTIME = "onnxruntime/__init__.py"
 
 
 def chosen(
@@ -55,7 +57,7 @@ def runtimes() -> Mapping[str, str]:
     found = {}
     for distribution in metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
-        if name.startswith("onnxruntime") and name not in _NO_RUNTIME:
+        if name.startswith(_NAMES) and (distribution.files is None or _RUNTIME in map(str, distribution.files)):
             found[name] = distribution.version
     return dict(sorted(found.items()))
 

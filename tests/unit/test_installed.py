@@ -13,14 +13,23 @@ from omni_sdk.errors import ProviderError
 from omni_sdk.providers import CPU, CUDA, OPENVINO, TENSORRT
 from omni_sdk.settings import Settings
 
+RUNTIMES = {"onnxruntime", "onnxruntime_gpu", "onnxruntime_openvino", "ort_nightly_gpu"}
+
+
+def files(name):
+    """Those that an installer wrote down, by a distribution's name in Python's words."""
+    return [metadata.PackagePath("onnxruntime" if name in RUNTIMES else name, "__init__.py")]
+
 
 @pytest.fixture
 def distributions(monkeypatch):
     """Puts distributions in place of those that are installed."""
 
     def put(**versions):
-        names = [(name.replace("_", "-"), version) for name, version in versions.items()]
-        found = [SimpleNamespace(metadata={"Name": name}, version=version) for name, version in names]
+        found = [
+            SimpleNamespace(metadata={"Name": name.replace("_", "-")}, version=version, files=files(name))
+            for name, version in versions.items()
+        ]
         monkeypatch.setattr(metadata, "distributions", lambda: [*found, SimpleNamespace(metadata={"Name": None})])
         installed.runtimes.cache_clear()
 
@@ -72,8 +81,20 @@ def test_two_distributions_at_once_are_named(distributions, monkeypatch):
 
 
 def test_one_distribution_is_no_conflict(distributions):
-    distributions(onnxruntime_gpu="1.27.0", onnxruntime_genai="0.9")
+    """Others have names that begin alike, and are meant to stand beside it."""
+    distributions(onnxruntime_gpu="1.27.0", onnxruntime_genai_cuda="0.9", onnxruntime_ep_openvino="1.8", ort_python="1")
     installed.refuse_conflicts([CUDA, CPU])
+    assert installed.runtimes() == {"onnxruntime-gpu": "1.27.0"}
+
+
+def test_a_nightly_build_is_a_distribution_too(distributions):
+    distributions(onnxruntime="1.32.0", ort_nightly_gpu="1.33.dev1")
+    assert installed.runtimes() == {"onnxruntime": "1.32.0", "ort-nightly-gpu": "1.33.dev1"}
+
+
+def test_a_distribution_that_no_list_of_files_came_with_counts_by_its_name(distributions, monkeypatch):
+    monkeypatch.setitem(globals(), "files", lambda name: None)
+    distributions(onnxruntime_gpu="1.27.0")
     assert installed.runtimes() == {"onnxruntime-gpu": "1.27.0"}
 
 
