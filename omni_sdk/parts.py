@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from omni_sdk import providers
+from omni_sdk import shapes as shaping
 from omni_sdk.cache import ResultCache
 from omni_sdk.chunked import Chunked
 from omni_sdk.errors import StreamError
@@ -94,11 +97,18 @@ def told_of_shapes(
     inputs: Sequence[TensorSpec],
     sets: Sequence[Mapping[str, Sequence[int]]],
 ) -> Any:
-    """Providers with the options that tell them of the shapes to come; None where none wants to know."""
+    """Providers with the options that tell them of the shapes to come; None where none wants to know.
+
+    `InputError` for a shape that does not fit, before anything is built for it.
+    """
+    for one in sets:
+        shaping.arrays(one, inputs, _without_memory)
     moving = [spec for spec in inputs if spec.symbols]
-    if any(spec.name not in one for spec in moving for one in sets):
-        return None
     return providers.profiled(asked, [{spec.name: one[spec.name] for spec in moving} for one in sets])
+
+
+def _without_memory(dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _chunked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -206,29 +207,51 @@ def test_who_is_told_of_profiles():
     assert providers.profiled((("tensorrt", {"trt_profile_min_shapes": "x:1x1"}),), shapes) is None
 
 
-def test_a_warm_up_tells_tensorrt_its_shapes_before_the_first_run(monkeypatch, tmp_path):
-    """A model on a session of the CPU's whose settings name TensorRT: what is opened anew, with which options."""
+@pytest.fixture
+def on_tensorrt(monkeypatch, tmp_path):
+    """A model on a session of the CPU's whose settings name TensorRT, and with which providers it was opened."""
     import graphs
-
-    from omni_sdk.settings import Settings
 
     path = tmp_path / "m.onnx"
     path.write_bytes(graphs.serialized(graphs.SUM_AND_GAP))
-    asked, on_cpu, real = [], Settings(), compiled.load
+    asked, on_cpu, real = [], omni.Settings(), compiled.load
 
     def load(origin, settings, cache_dir):
         asked.append(settings.providers)
         return real(origin, on_cpu, cache_dir)
 
     monkeypatch.setattr(compiled, "load", load)
-    with omni.load(path, Settings(providers=("tensorrt", "cuda")), cache_dir=None) as model:
-        first = model._runner.session
-        model.warmup([{"a": (4,), "b": (4,)}, {"a": (2,), "b": (2,)}], passes=1)
-        assert model._runner.session is not first
-        model.warmup({"a": (64,), "b": (64,)}, passes=1)
+    with omni.load(path, omni.Settings(providers=("tensorrt", "cuda")), cache_dir=None) as model:
+        yield model, asked
+
+
+def test_a_warm_up_tells_tensorrt_its_shapes_before_the_first_run(on_tensorrt):
+    model, asked = on_tensorrt
+    first = model._runner.session
+    model.warmup([{"a": (4,), "b": (4,)}, {"a": (2,), "b": (2,)}], passes=1)
+    assert model._runner.session is not first
+    model.warmup({"a": (64,), "b": (64,)}, passes=1)
     profile = {
         "trt_profile_min_shapes": "a:2,b:2",
         "trt_profile_opt_shapes": "a:4,b:4",
         "trt_profile_max_shapes": "a:4,b:4",
     }
     assert asked == [("tensorrt", "cuda"), (("tensorrt", profile), ("cuda", {}))]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"a": (2, 2), "b": (2,)}, "shapes['a']"),
+        ({"a": (-1,), "b": (2,)}, "shapes['a']"),
+        ({"a": "x", "b": (2,)}, "shapes['a']"),
+        ({"a": 2, "b": (2,)}, "shapes['a']"),
+        ({"a": (2,)}, "shapes['b']"),
+        ({"a": (2,), "b": (2,), "c": (2,)}, "shapes"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_told_before_tensorrt_builds_for_it(on_tensorrt, wrong, where):
+    model, asked = on_tensorrt
+    with pytest.raises(omni.InputError, match=f"^Expected .* - at {re.escape(where)}$"):
+        model.warmup([{"a": (4,), "b": (4,)}, wrong])
+    assert asked == [("tensorrt", "cuda")]
