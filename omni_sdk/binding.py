@@ -18,7 +18,7 @@ from omni_sdk._buffers import BufferPool
 from omni_sdk._runs import BoundRun, Frame
 from omni_sdk.errors import InputError, ModelError
 from omni_sdk.feeds import unpacked
-from omni_sdk.session import explained
+from omni_sdk.session import Device, explained
 from omni_sdk.specs import NATIVE, TensorSpec
 from omni_sdk.stats import Counter
 
@@ -80,9 +80,9 @@ def _frame(
     return Frame([spec.name for spec in specs], [spec.dtype for spec in specs], shapes, binds, value_of, stager)
 
 
-def on_device(array: np.ndarray, device: str) -> DeviceValue:
-    """A value in a device's memory, owned by ONNX Runtime's allocator; on `"cpu"` the array itself, kept alive."""
-    return ort.OrtValue.ortvalue_from_numpy(array, device)
+def on_device(array: np.ndarray, device: Device) -> DeviceValue:
+    """A value in a device's memory, owned by ONNX Runtime's allocator; on the CPU the array itself, kept alive."""
+    return ort.OrtValue.ortvalue_from_numpy(array, *device)
 
 
 class RunFailed(ModelError):

@@ -15,7 +15,7 @@ import numpy as np
 
 from omni_sdk.binding import DeviceValue, RunFailed, on_device
 from omni_sdk.runner import Runner
-from omni_sdk.session import Session, explained
+from omni_sdk.session import Device, Session, explained
 from omni_sdk.specs import NATIVE
 from omni_sdk.states import first_shapes
 from omni_sdk.stream import CarriedStream, Results
@@ -29,8 +29,8 @@ class DeviceStateStream(CarriedStream):
     Parameters
     ----------
     runner : Runner
-    device : str
-        As ONNX Runtime names it for bindings: `"cuda"`.
+    device : (str, int)
+        As ONNX Runtime names it for bindings: `("cuda", 0)`.
     pairs : mapping of str to str
         State input -> state output.
     constants : mapping of str to ndarray
@@ -44,7 +44,7 @@ class DeviceStateStream(CarriedStream):
     def __init__(
         self,
         runner: Runner,
-        device: str,
+        device: Device,
         pairs: Mapping[str, str],
         constants: Mapping[str, Any],
         initial: Mapping[str, np.ndarray],
@@ -116,11 +116,11 @@ class DeviceRun:
     Parameters
     ----------
     session : Session
-    device : str
+    device : (str, int)
         As ONNX Runtime names it for bindings.
     """
 
-    def __init__(self, session: Session, device: str) -> None:
+    def __init__(self, session: Session, device: Device) -> None:
         self._session = session
         self._binding = session.io_binding()
         self._device = device
@@ -138,7 +138,7 @@ class DeviceRun:
         """Outputs that stay on the device, and those that come back to the host."""
         self._kept, self._delivered = list(kept), list(delivered)
         for name in self._kept:
-            self._binding.bind_output(name, self._device)
+            self._binding.bind_output(name, *self._device)
         for name in self._delivered:
             self._binding.bind_output(name, "cpu")
 

@@ -33,6 +33,8 @@ EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 MOST_SHOWN = 200
 
 Session: TypeAlias = ort.InferenceSession
+Device: TypeAlias = tuple[str, int]
+"""As ONNX Runtime names memory for bindings: `("cpu", 0)`, or `("cuda", 1)` for the second device of a machine."""
 
 # ONNX Runtime heads its messages with "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : ", those that it passes on too.
 _HEADER = re.compile(r"^Exception during \w+: |\[ONNXRuntimeError\] : \d+ : \w+ : (?:Exception during \w+: )?")
@@ -239,10 +241,11 @@ def node_placement(session: ort.InferenceSession) -> dict[str, list[str]]:
     return placement
 
 
-def memory_of(session: ort.InferenceSession) -> str:
-    """Where the first provider of a session computes, as ONNX Runtime names it for bindings: `"cpu"` or `"cuda"`."""
+def memory_of(session: ort.InferenceSession) -> Device:
+    """Where the first provider of a session computes."""
     first = session.get_providers()[0]
-    return providers.FACTS[first].memory if first in providers.FACTS else "cpu"
+    kind = providers.FACTS[first].memory if first in providers.FACTS else "cpu"
+    return kind, 0 if kind == "cpu" else int(session.get_provider_options()[first].get("device_id", "0"))
 
 
 def ort_version() -> str:

@@ -53,7 +53,7 @@ def open_stream(
     pairs = open_pairs(state if state is not None else known or None, runner.inputs, runner.outputs)
     check_constants(constants, runner.inputs, pairs)
     device = sessions.memory_of(runner.opened())
-    if device != "cpu" and stays_on_device(runner):
+    if device[0] != "cpu" and stays_on_device(runner):
         return DeviceStateStream(runner, device, pairs, constants, initial or {}, record)
     return StateStream(runner, pairs, constants, initial or {}, record)
 

@@ -31,26 +31,27 @@ def model():
 def opened(model, **initial):
     pairs = {"h_in": "h_out"}
     constants = {"scale": SCALE} if any(spec.name == "scale" for spec in model.inputs) else {}
-    return DeviceStateStream(model._runner, "cpu", pairs, constants, initial, model._caller.latencies.append)
+    return DeviceStateStream(model._runner, ("cpu", 0), pairs, constants, initial, model._caller.latencies.append)
 
 
 def test_which_memory_a_session_computes_in(model):
     class Session:
-        def __init__(self, *names):
-            self.get_providers = lambda: list(names)
+        def __init__(self, first, **options):
+            self.get_providers = lambda: [first, "CPUExecutionProvider"]
+            self.get_provider_options = lambda: {first: options, "CPUExecutionProvider": {}}
 
-    assert sessions.memory_of(model._runner.session) == "cpu"
-    assert sessions.memory_of(Session("TensorrtExecutionProvider", "CPUExecutionProvider")) == "cuda"
-    assert sessions.memory_of(Session("CUDAExecutionProvider", "CPUExecutionProvider")) == "cuda"
-    assert sessions.memory_of(Session("OpenVINOExecutionProvider", "CPUExecutionProvider")) == "cpu"
-    assert sessions.memory_of(Session("SomeoneElsesProvider")) == "cpu"
+    assert sessions.memory_of(model._runner.session) == ("cpu", 0)
+    assert sessions.memory_of(Session("TensorrtExecutionProvider")) == ("cuda", 0)
+    assert sessions.memory_of(Session("CUDAExecutionProvider", device_id="1")) == ("cuda", 1)
+    assert sessions.memory_of(Session("OpenVINOExecutionProvider", device_id="1")) == ("cpu", 0)
+    assert sessions.memory_of(Session("SomeoneElsesProvider")) == ("cpu", 0)
 
 
 def test_which_stream_a_model_opens(monkeypatch):
     text = "g (float[2] x, float[2] h_in) => (float[2] y, float[2] h_out) { h_out = Add(x, h_in)\n y = Neg(h_out) }"
     with graphs.load(text) as model:
         assert type(model.stream()) is StateStream
-        monkeypatch.setattr(sessions, "memory_of", lambda session: "cuda")
+        monkeypatch.setattr(sessions, "memory_of", lambda session: ("cuda", 0))
         assert type(model.stream()) is DeviceStateStream
     half = """g (bfloat16[2] x, bfloat16[2] h_in) => (bfloat16[2] y, bfloat16[2] h_out) {
         y = Identity(h_in)
@@ -93,26 +94,24 @@ def test_states_are_handed_over_and_never_brought_back(model, monkeypatch):
         def __getattr__(self, name):
             def call(*args):
                 if name.startswith("bind"):
-                    seen.append((name, args[0], args[1] if name == "bind_output" else ""))
-                return getattr(self._binding, name)(
-                    *("cpu" if isinstance(each, str) and each == "device" else each for each in args)
-                )
+                    seen.append((name, args[0], args[1:] if name == "bind_output" else ()))
+                return getattr(self._binding, name)(*(args[:1] if name == "bind_output" else args))
 
             return call if name.startswith(("bind", "get")) else getattr(self._binding, name)
 
     monkeypatch.setattr(sessions.Session, "io_binding", lambda session: Recorded(real(session)))
-    monkeypatch.setattr(device_stream, "on_device", lambda array, device: on_device(array, "cpu"))
+    monkeypatch.setattr(device_stream, "on_device", lambda array, device: on_device(array, ("cpu", 0)))
     pairs, constants = {"h_in": "h_out"}, {"scale": SCALE}
-    with DeviceStateStream(model._runner, "device", pairs, constants, {}, lambda seconds: None) as stream:
+    with DeviceStateStream(model._runner, ("device", 1), pairs, constants, {}, lambda seconds: None) as stream:
         stream.step(x=X[0])
         seen.clear()
         stream.step(x=X[1])
     assert sorted(seen) == [
-        ("bind_cpu_input", "x", ""),
-        ("bind_ortvalue_input", "h_in", ""),
-        ("bind_ortvalue_input", "scale", ""),
-        ("bind_output", "h_out", "device"),
-        ("bind_output", "y", "cpu"),
+        ("bind_cpu_input", "x", ()),
+        ("bind_ortvalue_input", "h_in", ()),
+        ("bind_ortvalue_input", "scale", ()),
+        ("bind_output", "h_out", ("device", 1)),
+        ("bind_output", "y", ("cpu",)),
     ]
 
 
