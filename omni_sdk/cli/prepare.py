@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
+from omni_sdk.cli.parameters import FixedParameter, ShapeParameter, by_name
 from omni_sdk.tools.prepare import Report, prepare
 from omni_sdk.tools.prepare.api import STEP_FRAMES
 from omni_sdk.tools.prepare.pictures import COLUMNS, LAYER_COLUMNS, cells, check_folder, layer_cells, save_report
@@ -48,10 +48,16 @@ from omni_sdk.tools.prepare.report import Tiling
     "--fix",
     type=FixedParameter(),
     multiple=True,
+    callback=by_name,
     help="NAME=VALUE: an input that is always the same becomes a constant.",
 )
 @click.option(
-    "--shape", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128: a shape that never changes."
+    "--shape",
+    "shapes",
+    type=ShapeParameter(),
+    multiple=True,
+    callback=by_name,
+    help="NAME=1,16,128: a shape that never changes.",
 )
 @click.option("--skip", multiple=True, metavar="PASS", help="Leave a pass out; may be given several times.")
 @click.option("--threads", type=int, help="Of ONNX Runtime while measuring.")
@@ -74,8 +80,8 @@ def command(
     step_frames: tuple[int, ...],
     quantize: bool | None,
     target: str,
-    fix: tuple[tuple[str, Any], ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    fix: dict[str, Any],
+    shapes: dict[str, tuple[int, ...]],
     skip: tuple[str, ...],
     threads: int | None,
     no_measure: bool,
@@ -104,8 +110,8 @@ def command(
             step_frames=step_frames,
             quantize=quantize,
             target=target,
-            fix=dict(fix),
-            shapes=dict(shapes),
+            fix=fix,
+            shapes=shapes,
             skip=skip,
             measure=not no_measure,
             threads=threads,

@@ -118,3 +118,12 @@ def test_by_command_in_no_such_form(model, tmp_path, text):
     result = CliRunner().invoke(command, [str(model), str(tmp_path / "out"), "--fix", text])
     assert result.exit_code == 2
     assert "Expected NAME=VALUE" in result.output
+
+
+@pytest.mark.parametrize("twice", [["--fix", "sr=1", "--fix", "sr=2"], ["--shape", "sr=1", "--shape", "sr=2"]])
+def test_a_name_that_comes_twice_is_refused(tmp_path, twice):
+    """The last of them would win in silence."""
+    (tmp_path / "m.onnx").write_bytes(b"")
+    result = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), str(tmp_path / "out"), *twice])
+    assert result.exit_code == 2
+    assert "Expected each name once, got 'sr' 2 times" in " ".join(result.output.split())
