@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 
 from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
 from omni_sdk.cli.progress import racing
+from omni_sdk.cli.text import safe
 from omni_sdk.errors import InputError, OmniError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def command(model: Path, outputs: tuple[Path, ...], **options: Any) -> None:
     failed = [path for path in outputs if not _is_written(found, path, console)]
     if isinstance(found, Benchmark):
         for name, why in failures(found):
-            console.print(f"[bold red]{escape(name)}[/]: {escape(why)}")
+            console.print(f"[bold red]{safe(name)}[/]: {safe(why)}")
         if found.interrupted:
             console.print("[bold yellow]interrupted[/]: what was measured until then stands above")
         raise SystemExit(130 if found.interrupted else 1 if found.failed or failed else 0)
@@ -88,7 +88,7 @@ def _is_written(found: Any, path: Path, console: Console) -> bool:
     from omni_sdk.tools import report
 
     try:
-        console.print(f"wrote {escape(str(report.write(found, path)))}")
+        console.print(f"wrote {safe(report.write(found, path))}")
     except OmniError as error:
         click.echo(f"Error: {error}", err=True)
         return False
@@ -142,17 +142,17 @@ def _check_ablation(**options: Any) -> None:
 
 def _drawn(table: Table) -> RichTable:
     drawn = RichTable(
-        title=escape(table.title),
+        title=safe(table.title),
         title_justify="left",
         title_style="bold",
-        caption=escape(table.note) or None,
+        caption=safe(table.note) or None,
         caption_justify="left",
         header_style="dim",
         show_edge=False,
         pad_edge=False,
     )
     for index, column in enumerate(table.columns):
-        drawn.add_column(escape(column), style="bold" if index == 0 else "", overflow="fold")
+        drawn.add_column(safe(column), style="bold" if index == 0 else "", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_styled(cell) for cell in row))
     return drawn
@@ -160,4 +160,4 @@ def _drawn(table: Table) -> RichTable:
 
 def _styled(cell: str) -> str:
     style = next((style for word, style in STYLES.items() if cell == word or cell.endswith(f") {word}")), "")
-    return f"[{style}]{escape(cell)}[/]" if style else escape(cell)
+    return f"[{style}]{safe(cell)}[/]" if style else safe(cell)

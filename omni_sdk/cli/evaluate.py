@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from omni_sdk.cli import evaluate_tables as tables
 from omni_sdk.cli.progress import counting
+from omni_sdk.cli.text import safe
 from omni_sdk.errors import InputError
 from omni_sdk.tools.evaluate.output import check_picture, check_writable, write_json
 from omni_sdk.tools.evaluate.wer import Row
@@ -86,7 +86,7 @@ def drift(
     tables.show_drift(console, report)
     _save(report, json_path)
     if picture:
-        console.print(f"Picture: {escape(str(drifting.draw_drift(report, picture)))}")
+        console.print(f"Picture: {safe(drifting.draw_drift(report, picture))}")
     sys.exit(0 if report.passed else 1)
 
 
@@ -122,7 +122,7 @@ def wer(
               "sample_rate": sample_rate}  # fmt: skip
     with Journal(run_path, header) as journal, counting(console, "transcribed", len(utterances)) as advance:
         if journal.rows:
-            console.print(f"Going on after {len(journal.rows)} rows in {escape(str(run_path))}.")
+            console.print(f"Going on after {len(journal.rows)} rows in {safe(run_path)}.")
 
         def on_row(row: Row) -> None:
             advance()
@@ -156,7 +156,7 @@ def mos(files: tuple[str, ...], model: str, run_path: Path, json_path: Path | No
     _save(report, json_path)
     if report.interrupted:
         console.print(
-            f"interrupted: what was scored until then stands above, and in {escape(str(run_path))}", style="bold yellow"
+            f"interrupted: what was scored until then stands above, and in {safe(run_path)}", style="bold yellow"
         )
         sys.exit(130)
     if any(clip.prediction is None for clip in report.clips):
@@ -181,12 +181,14 @@ def listening_test(
     from omni_sdk.tools.evaluate.listening import score_results, write_page
 
     if not results:
+        for given, option in ((key, "--key"), (json_path, "--json")):
+            if given is not None:
+                raise InputError(f"Expected --score beside it, got none - at {option}")
         test = write_page(folder, output, kind=kind, reference=reference, title=title, seed=seed)
         console.print(
-            f"{escape(str(test.page))}: {test.trials} trials, {test.bytes / 1e6:.1f} MB, "
-            f"at {test.loudness_lufs:.1f} LUFS"
+            f"{safe(test.page)}: {test.trials} trials, {test.bytes / 1e6:.1f} MB, at {test.loudness_lufs:.1f} LUFS"
         )
-        console.print(f"{escape(str(test.key))}: keep this one to yourself")
+        console.print(f"{safe(test.key)}: keep this one to yourself")
         return
     if key is None:
         raise InputError("Expected the key of the test, got none - at --key")
@@ -221,7 +223,7 @@ def latency(
     _save(report, json_path)
     goal = goal_ms / 1000 if goal_ms is not None else None
     if picture:
-        console.print(f"Picture: {escape(str(draw_timeline(report, picture, goal_seconds=goal)))}")
+        console.print(f"Picture: {safe(draw_timeline(report, picture, goal_seconds=goal))}")
     if not report.meets(goal):
         sys.exit(1)
 
@@ -232,7 +234,7 @@ class _Report(Protocol):
 
 def _save(report: _Report, path: Path | None) -> None:
     if path is not None:
-        console.print(f"Figures: {escape(str(write_json(path, report.to_dict())))}")
+        console.print(f"Figures: {safe(write_json(path, report.to_dict()))}")
 
 
 def _case_names(paths: tuple[str, ...]) -> dict[str, str]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from omni_sdk.cli.findings import print_findings
+from omni_sdk.cli.text import safe
 
 if TYPE_CHECKING:
     from omni_sdk.specs import TensorSpec
@@ -55,7 +55,7 @@ def _summary(found: Inspection) -> Table:
     pairs = ", ".join(f"{before} <- {after}" for before, after in found.state.items())
     rows.append(("state", f"{pairs} (from the {found.state_from})" if pairs else "none found"))
     for name, value in rows:
-        table.add_row(name, escape(value))
+        table.add_row(name, safe(value))
     return table
 
 
@@ -68,7 +68,7 @@ def _operators(found: Inspection, most: int) -> Table:
     table.add_column("operator", style="bold")
     table.add_column("nodes", justify="right")
     for name, count in list(found.operators.items())[:most]:
-        table.add_row(escape(name), str(count))
+        table.add_row(safe(name), str(count))
     if len(found.operators) > most:
         table.add_row(f"{len(found.operators) - most} others", str(sum(list(found.operators.values())[most:])))
     return table

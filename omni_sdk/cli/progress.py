@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from omni_sdk.cli.text import safe
 
 SHOWN = 20
 """Plain lines that a counted task has at most, but for its first and last."""
@@ -32,7 +33,7 @@ def racing(console: Console, rounds: int | None) -> Iterator[Callable[[str, int,
                TextColumn("{task.description}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("inputs", total=rounds)
-        yield lambda name, number, phase: bar.update(task, completed=number, description=f"{escape(name)}: {phase}")
+        yield lambda name, number, phase: bar.update(task, completed=number, description=f"{safe(name)}: {phase}")
 
 
 @contextmanager

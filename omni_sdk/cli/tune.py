@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
 from omni_sdk.cli.progress import racing
+from omni_sdk.cli.text import safe
 
 GOALS = ("latency", "cold-start", "memory", "cpu")
 
@@ -54,9 +54,9 @@ def command(
             **options,
         )
     console.print(_candidates(found))
-    console.print(escape(str(found)), style="bold")
+    console.print(safe(found), style="bold")
     if found.profile is not None:
-        console.print(f"kept at {escape(str(found.profile))}")
+        console.print(f"kept at {safe(found.profile)}")
     if found.interrupted:
         raise SystemExit(130)
 
@@ -64,12 +64,12 @@ def command(
 def _candidates(found: Any) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="dim", title="Candidates", title_justify="left")
     table.add_column("settings", style="bold", overflow="fold")
-    table.add_column(f"to {escape(found.reference)}", justify="right")
+    table.add_column(f"to {safe(found.reference)}", justify="right")
     table.add_column("", overflow="fold")
     for name, score in sorted(found.scores.items(), key=lambda item: item[1]):
         table.add_row(
-            escape(name),
+            safe(name),
             "refused" if name in found.refused else f"{score:.3f}" if math.isfinite(score) else "not measured",
-            escape(found.refused.get(name, "")),
+            safe(found.refused.get(name, "")),
         )
     return table

@@ -198,6 +198,8 @@ ROUND = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] 
         (("latency", "my_asr.py", "--audio", "a.wav", "--goal-ms", "nan"), "got nan - at --goal-ms"),
         (("mos", "empty", "--model", "my_asr.py"), "Expected audio files"),
         (("listening-test", "cv", "--output", "."), "a file that can be written"),
+        (("listening-test", "cv", "--json", "x.json"), "Expected --score beside it, got none - at --json"),
+        (("listening-test", "cv", "--key", "my_asr.py"), "Expected --score beside it, got none - at --key"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_it_begins(
