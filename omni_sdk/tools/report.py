@@ -62,9 +62,9 @@ def load(path: str | os.PathLike[str]) -> Benchmark | Suites:
         raise InputError(f"Expected a benchmark as JSON, got {error} - at {path}") from error
     if not isinstance(plain, dict) or not ("benchmarks" in plain or plain.get("format") == FORMAT):
         raise InputError(f"Expected a benchmark as JSON, got something else - at {path}")
-    if "benchmarks" in plain:
-        return Suites.from_dict(plain)
     try:
+        if "benchmarks" in plain:
+            return Suites.from_dict(plain)
         found = Benchmark.from_dict(plain)
         to_html(found)  # whole is what a report can be made of: each figure is looked at there
         return found

@@ -1,7 +1,8 @@
-"""What pytest-benchmark wrote with `--benchmark-json`, as tables and a chart of this package's report."""
+"""What pytest-benchmark wrote with `--benchmark-json`, as tables of this package's report."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,16 +60,24 @@ class Suites:
         Raises
         ------
         InputError
-            When it has another form.
+            When it has another form, or holds no benchmark.
         """
         groups: dict[str, dict[str, Mapping[str, float]]] = {}
         try:
-            for entry in plain["benchmarks"]:
+            entries = list(plain["benchmarks"])
+            names = Counter((entry["group"] or "", entry["name"]) for entry in entries)
+            for entry in entries:
                 wanted = ("min", "median", "iqr", "max", "rounds")
                 stats = {name: float(entry["stats"][name]) for name in wanted}
-                groups.setdefault(entry["group"] or "", {})[entry["name"]] = stats
+                group = entry["group"] or ""
+                # Tests of one name in two files are told apart by their files.
+                key = "name" if names[group, entry["name"]] == 1 else "fullname"
+                groups.setdefault(group, {})[entry[key]] = stats
             here = plain["machine_info"]
             name = str(here["cpu"].get("brand_raw") or here["machine"])
-            return cls(name, str(plain["datetime"]), tuple(Suite(group, found) for group, found in groups.items()))
+            found = cls(name, str(plain["datetime"]), tuple(Suite(group, each) for group, each in groups.items()))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"Expected pytest-benchmark's JSON, got a file without {error} - at its JSON") from error
+        if not groups:
+            raise InputError("Expected at least one benchmark, got none - at its JSON")
+        return found
