@@ -120,6 +120,22 @@ def folder(cache_dir: CacheDir = ...) -> Path:
     return place / "profiles"
 
 
+def make_folder(cache_dir: CacheDir = ...) -> Path:
+    """The folder of profiles, made where there is none.
+
+    Raises
+    ------
+    SettingsError
+        When it cannot be made, or is not private to this user.
+    """
+    place = folder(cache_dir)
+    try:
+        folders.make_private(place)
+    except OSError as error:
+        raise _not_kept(place, error) from error
+    return place
+
+
 def save(profile: Profile, cache_dir: CacheDir = ...) -> Path:
     """Keep a profile in place of an earlier one; what stands there is whole at every instant.
 
@@ -128,16 +144,16 @@ def save(profile: Profile, cache_dir: CacheDir = ...) -> Path:
     SettingsError
         When the folder is not private to this user, or the disk does not take the file.
     """
-    place = folder(cache_dir)
-    path = place / profile.filename
+    path = make_folder(cache_dir) / profile.filename
     try:
-        folders.make_private(place)
         folders.put(path, profile.to_text())
     except OSError as error:
-        raise SettingsError(
-            f"Expected to keep a profile, got {error.strerror or error} - at {path}", hint=PRIVATE
-        ) from error
+        raise _not_kept(path, error) from error
     return path
+
+
+def _not_kept(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"Expected to keep a profile, got {error.strerror or error} - at {path}", hint=PRIVATE)
 
 
 def find(source: Source, cache_dir: CacheDir = ...) -> Profile | None:

@@ -159,6 +159,8 @@ def tune(
     ------
     InputError, ModelError
         When the goal is unknown, or the model does not run with the inputs.
+    SettingsError
+        When there is no place to keep the winner.
     MemoryBudgetError
         When nothing fits `max_memory`.
     """
@@ -169,6 +171,8 @@ def tune(
     limits = _limits(max_memory, max_threads, tolerance)
     balanced, place = start or Settings(), os.fspath(model)
     source = Source(place)
+    if keep:
+        profiles.make_folder(cache_dir)  # before anything is measured for it
     _report_profile(source, cache_dir)
     base, name = balanced, "balanced"
     if limits.threads is not None and balanced.intra_threads > limits.threads:
@@ -201,9 +205,10 @@ def _searched(
     reference, leader, confirmed = first.rows[0], None, None
     interrupted = False
     try:
+        first.round([reference])  # alone: where it does not run, nobody needs to be compared with it
+        _check_runs(reference)
         leader = search.best(space if space is not None else default_space(limits))
-        if reference.failure:
-            raise ModelError(f"Expected a model that runs, got: {reference.failure} - at {reference.contender.model}")
+        _check_runs(reference)
         if leader is None:
             raise _nothing_fits(search.refused, max_memory)
         if leader.contender.settings != base:
@@ -235,6 +240,11 @@ def _searched(
         leader="" if leader is None else leader.name,
         proven=settings != base and confirmed is not None and confirmed.better,
     )
+
+
+def _check_runs(reference: Row) -> None:
+    if reference.failure:
+        raise ModelError(f"Expected a model that runs, got: {reference.failure} - at {reference.contender.model}")
 
 
 def _limits(max_memory: int | str | None, max_threads: int | None, tolerance: float) -> Limits:

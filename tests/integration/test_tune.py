@@ -99,6 +99,35 @@ def test_settings_that_change_the_outputs_never_win(tmp_path: Path) -> None:
     assert found.profile is None
 
 
+def test_nothing_is_measured_where_the_winner_cannot_be_kept(model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    measured: list[str] = []
+    with pytest.raises(omni_sdk.SettingsError, match="Expected to keep a profile, got Not a directory"):
+        tune(
+            model,
+            shapes={"x": (4, WIDTH)},
+            space={},
+            rounds=1,
+            effort=QUICK,
+            cache_dir=tmp_path / "file" / "cache",
+            progress=lambda name, number, phase: measured.append(name),
+        )
+    assert not measured
+
+
+def test_a_model_that_does_not_run_is_said_before_others_are_tried(model: str) -> None:
+    measured: set[str] = set()
+    with pytest.raises(omni_sdk.ModelError, match="Expected a model that runs, got: Expected the inputs x"):
+        tune(
+            model,
+            inputs={"nobody": np.ones(1, "f4")},
+            effort=QUICK,
+            keep=False,
+            progress=lambda name, number, phase: measured.add(name),
+        )
+    assert measured == {"balanced"}
+
+
 def test_a_budget_that_nothing_fits_is_said(model: str, tmp_path: Path) -> None:
     with pytest.raises(MemoryBudgetError, match="max_memory"):
         tune(model, shapes={"x": (4, WIDTH)}, space={}, max_memory="1 MiB", effort=QUICK, cache_dir=tmp_path)
