@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from omni_sdk import warmup
 from omni_sdk.errors import ModelError, OmniError, ProviderError
 from omni_sdk.settings import Settings
@@ -42,12 +40,11 @@ class Engine(ABC):
         return WARMUP_PASSES
 
     def warm_up(self, feeds: Feeds) -> tuple[float, ...]:
-        """Seconds of each pass, on the very shapes that will be measured."""
-        zeros = {name: np.zeros_like(array) for name, array in feeds.items()}
+        """Seconds of each pass, on the inputs that will be measured: a model may not take others, such as zeros."""
 
         def timed() -> float:
             started = time.perf_counter()
-            self.run(zeros)
+            self.run(feeds)
             return time.perf_counter() - started
 
         return warmup.settle(timed, *self.passes)[0]
