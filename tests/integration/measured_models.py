@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,6 +94,13 @@ def raising(model: str) -> Run:
 
 def hanging(model: str) -> Run:
     """Never comes back."""
+    return lambda feeds: time.sleep(3600)  # type: ignore[return-value]
+
+
+def hanging_with_a_child(model: str) -> Run:
+    """Never comes back, nor does a process that it began, whose number is left beside the model."""
+    child = subprocess.Popen(["sleep", "3600"])
+    Path(model).with_suffix(".child").write_text(str(child.pid))
     return lambda feeds: time.sleep(3600)  # type: ignore[return-value]
 
 

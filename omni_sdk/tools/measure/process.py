@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import selectors
 import signal
 import subprocess
@@ -70,8 +72,7 @@ def run_job(job: Mapping[str, Any], *, timeout: float, on_phase: Callable[[str],
             _send(worker, {**job, "began": began})
             late = not _watch(worker, outcome, began, timeout, on_phase)
         finally:
-            worker.kill()
-            worker.wait()
+            _end(worker)
             for pipe in (worker.stdin, worker.stdout):
                 if pipe is not None:
                     _close(pipe)
@@ -114,6 +115,14 @@ def make_inputs(model: str, shapes: Mapping[str, Any], values: Mapping[str, Any]
     if done.returncode:
         gist = message.splitlines()[-1] if message else f"exit status {done.returncode}"
         raise ModelError(f"Expected a model that loads, got a process that died ({gist}) - at {model}")
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    """End a worker that runs on, with the processes it began: they would disturb whoever is measured next."""
+    if worker.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended by itself this instant
+            os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
 
 
 def _send(worker: subprocess.Popen[bytes], job: Mapping[str, Any]) -> None:
