@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import _thread
 import importlib.util
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from measured_models import WIDTH, chain, ragged
 
-from omni_sdk import ModelError
+from omni_sdk import InputError, ModelError
 from omni_sdk.cli import main
 from omni_sdk.tools import report
 from omni_sdk.tools.bench import Effort, bench
@@ -102,6 +104,17 @@ def test_a_peer_that_hangs_is_given_up(model: str) -> None:
     assert found.rows[1].failure == ""
 
 
+def test_a_peer_that_is_given_up_leaves_no_process_behind(model: str) -> None:
+    effort = Effort(seconds=0.02, runs=(3, 20), timeout=3.0)
+    found = bench(model, ["measured_models:hanging_with_a_child"], shapes=SHAPES, rounds=1, effort=effort)
+    assert "took longer than 3 s" in found.rows[0].failure
+    child = int(Path(model).with_suffix(".child").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.heavy
 def test_a_known_difference_is_found_and_never_pays(model: str) -> None:
     pair = ["measured_models:sleeper", "measured_models:slow_sleeper"]
@@ -168,6 +181,7 @@ def test_a_hint_stays_on_its_own_line(model: str) -> None:
         (["--seconds", "nan"], "at seconds"),
         (["--least-runs", "0"], "at runs"),
         (["--rounds", "0"], "at rounds"),
+        (["--seed", "-1"], "at seed"),
     ],
 )
 def test_what_cannot_be_measured_or_written_is_refused_first(model: str, options: list[str], said: str) -> None:
@@ -181,6 +195,11 @@ def test_a_model_that_does_not_load_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match="cut short, damaged, or no ONNX model"):
         bench(tmp_path / "broken.onnx", ["session"], rounds=1)
+
+
+def test_shapes_beyond_all_memory_are_named(model: str) -> None:
+    with pytest.raises(InputError, match=r"Expected shapes that fit into memory, got \{'x': \[10+, 256\]\}"):
+        bench(model, ["session"], shapes={"x": (10**18, WIDTH)}, rounds=1)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")

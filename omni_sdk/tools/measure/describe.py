@@ -21,6 +21,9 @@ def main() -> int:
     except omni_sdk.OmniError as error:
         sys.stderr.write(f"{str(error).removesuffix(f'  hint: {error.hint}').rstrip()}\0{error.hint or ''}")
         return 1 if isinstance(error, omni_sdk.ModelError) else 2
+    except (MemoryError, OverflowError, ValueError) as error:  # numpy's words for sizes beyond it
+        sys.stderr.write(f"Expected shapes that fit into memory, got {job['shapes']} ({error}) - at shapes")
+        return 2
     write_arrays(job["inputs"], feeds)
     return 0
 

@@ -184,6 +184,8 @@ def inputs_file(
     InputError, ModelError
         When inputs cannot be had.
     """
+    if seed < 0:
+        raise InputError(f"Expected a seed of zero or more, got {seed} - at seed")
     with tempfile.TemporaryDirectory(prefix="omni-sdk-bench-") as folder:
         path = Path(folder) / "inputs.npz"
         if inputs is None:
