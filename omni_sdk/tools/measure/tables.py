@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omni_sdk import memory
+from omni_sdk.settings import Settings
 from omni_sdk.stats import Latency
 from omni_sdk.tools.measure.ablation import Effect, effects
 from omni_sdk.tools.measure.compare import METRICS, Comparison, break_even, compare
@@ -28,7 +30,7 @@ class Table:
 
 def tables(found: Benchmark) -> list[Table]:
     """Every table that the benchmark has something for, in the order of reading."""
-    made = [_speed(found), _cost(found), *_ratios(found), *_ablation(found), *_break_even(found)]
+    made = [_speed(found), _warm_up(found), _cost(found), *_ratios(found), *_ablation(found), *_break_even(found)]
     made += [_remarks(found), _settings(found), _machine(found)]
     return [table for table in made if table.rows]
 
@@ -98,6 +100,22 @@ def _speed_row(row: Row) -> tuple[str, ...]:
 def _passes(row: Row) -> str:
     counts = sorted({len(run.warmup_seconds) for run in row.runs.values()})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _warm_up(found: Benchmark) -> Table:
+    rows = [row for row in found.rows if row.runs and not _is_lever(row, found)]
+    return Table(
+        "Warm-up, pass by pass",
+        ("contender", "seconds of each pass"),
+        tuple((row.name, ", ".join(map(seconds, _each_pass(row)))) for row in rows),
+        "Medians over the rounds that came so far.",
+    )
+
+
+def _each_pass(row: Row) -> list[float]:
+    passes = [run.warmup_seconds for run in row.runs.values()]
+    most = max(map(len, passes))
+    return [statistics.median(each[number] for each in passes if len(each) > number) for number in range(most)]
 
 
 def _cost(found: Benchmark) -> Table:
@@ -172,8 +190,8 @@ def _ablation(found: Benchmark) -> list[Table]:
     rows = [_ablation_row(effect) for effect in effects(found)]
     columns = ("lever", "from, to", "latency", "first", "warm-up", "load", "memory", "recommendation", "why")
     note = (
-        f"In each cell: {full} with the lever over {full} without it, then {bare} with the lever alone over {bare}."
-        " Below 1 the lever gains; = is a tie (99 % intervals), ? too few rounds to say."
+        f"In each cell: {full} with the lever over {full} without it, then {bare} with the lever alone over {bare},"
+        " with 99 % intervals. Below 1 the lever gains; = is a tie, ? too few rounds to say."
     )
     return [Table("Ablation", columns, tuple(rows), note)]
 
@@ -191,7 +209,9 @@ def _short(comparison: Comparison) -> str:
     if comparison.ratio is None:
         return NONE
     mark = {"tie": "=", "unclear": "?"}.get(comparison.verdict, "")
-    return f"{comparison.ratio.estimate:.2f}{mark}"
+    if not comparison.ratio.known:
+        return f"{comparison.ratio.estimate:.2f}{mark}"
+    return f"{comparison.ratio.estimate:.2f}{mark} ({comparison.ratio.low:.2f}–{comparison.ratio.high:.2f})"
 
 
 def _plain(value: object) -> str:
@@ -229,9 +249,10 @@ def _settings(found: Benchmark) -> Table:
     rows = [row for row in found.rows if row.contender.settings is not None and not _is_lever(row, found)]
     plain = {row.name: row.contender.settings.to_dict() for row in rows if row.contender.settings is not None}
     fields = dict.fromkeys(field for values in plain.values() for field in values)
-    differing = [field for field in fields if len({str(values.get(field)) for values in plain.values()}) > 1]
+    every = [Settings().to_dict(), *plain.values()]
+    differing = [field for field in fields if len({str(values.get(field)) for values in every}) > 1]
     table = tuple((field, *(_value(values.get(field)) for values in plain.values())) for field in differing)
-    return Table("Settings that differ", ("setting", *plain), table)
+    return Table("Settings", ("setting", *plain), table, "What is everywhere as in balanced is left out.")
 
 
 def _is_lever(row: Row, found: Benchmark) -> bool:

@@ -24,6 +24,7 @@ from omni_sdk.tools.measure.suites import Suite, Suites
 from omni_sdk.tools.measure.tables import seconds
 
 STEADY = [0.010, 0.011, 0.010, 0.012, 0.010, 0.011, 0.010]
+EMPTY_SUITES = '{"benchmarks": [], "machine_info": {"cpu": {}, "machine": "x"}, "datetime": ""}'
 VOID = {"meta", "circle", "rect", "line", "br"}
 
 
@@ -126,12 +127,25 @@ def test_the_tables_hold_what_was_measured(found: Benchmark) -> None:
     assert "allow_spinning | False | True" in text
     assert "idle worker threads" in text
     assert "equal" in text
+    assert "| balanced | 10 ms, 10 ms |" in text  # each pass of the warm-up
+
+
+def test_settings_of_one_row_alone_are_told() -> None:
+    text = report.to_markdown(
+        benchmark(row("mine.toml", STEADY, Settings(allow_spinning=True, intra_op_num_threads=3)))
+    )
+    assert "| intra_op_num_threads | 3 |" in text
+    assert "| allow_spinning | True |" in text
+    assert "graph_optimization_level" not in text
 
 
 def test_the_ablation_has_table_and_chart(ablated: Benchmark) -> None:
     text = report.to_html(ablated)
     assert 'class="KEEP"' in text
     assert "change of steady latency by the lever" in text
+    effects = re.findall(r"<td>([^<]*)</td>", text[text.index("<h2>Ablation") :])[2:7]
+    assert len(effects) == 5  # latency, first, warm-up, load, memory: each taken away and added, with its interval
+    assert all(len(re.findall(r"[\d.]+=? \([\d.]+\u2060–\u2060[\d.]+\)", cell)) == 2 for cell in effects), effects
     assert "full - allow_spinning" not in text  # levers stand in the ablation's own table alone
 
 
@@ -165,6 +179,13 @@ def test_a_report_that_cannot_be_finished_leaves_the_one_that_stood_there(
 def test_names_that_are_no_text_are_written_as_escapes(found: Benchmark, tmp_path: Path) -> None:
     found.model = "m\udcff.onnx"
     assert r"m\udcff.onnx" in report.write(found, tmp_path / "found.md").read_text()
+
+
+def test_names_that_are_no_text_are_printed_as_escapes(found: Benchmark, tmp_path: Path) -> None:
+    found.model = "m\udcff.onnx"
+    done = CliRunner().invoke(main, ["bench", str(report.write(found, tmp_path / "found.json"))])
+    assert isinstance(done.exception, SystemExit)
+    assert r"m\udcff.onnx" in done.output
 
 
 def test_a_report_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:
@@ -222,12 +243,13 @@ def test_the_size_of_a_model_is_told_where_it_is_known(found: Benchmark, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": "omni-sdk benchmark", "schema": 99}', '{"benchmarks": [{}]}']
+    "text",
+    ["", "{", "[]", "{}", '{"format": "omni-sdk benchmark", "schema": 99}', '{"benchmarks": [{}]}', EMPTY_SUITES],
 )
 def test_files_that_are_no_benchmark_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_text(text)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"found\.json"):
         report.load(path)
 
 
@@ -263,6 +285,16 @@ def test_pytest_benchmark_feeds_the_report(tmp_path: Path) -> None:
     assert "A CPU" in report.to_html(found)
     with pytest.raises(InputError):
         report.to_json(found)
+
+
+def test_tests_of_one_name_in_two_files_are_two(tmp_path: Path) -> None:
+    stats = {"min": 0.001, "median": 0.002, "iqr": 0.0001, "max": 0.004, "rounds": 9}
+    names = ("test_a.py::test_load", "test_b.py::test_load")
+    entries = [{"name": "test_load", "fullname": name, "group": None, "stats": stats} for name in names]
+    plain = {"machine_info": {"cpu": {}, "machine": "x"}, "datetime": "2030", "benchmarks": entries}
+    (tmp_path / "benchmarks.json").write_text(json.dumps(plain))
+    text = report.to_markdown(report.load(tmp_path / "benchmarks.json"))
+    assert all(f"| {name} |" in text for name in names)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.234, "1.23 s"), (0.00123, "1.23 ms"), (4.5e-6, "4.5 µs"), (None, "–")])
