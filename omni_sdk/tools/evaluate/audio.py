@@ -110,6 +110,15 @@ def read_channels(path: str | Path) -> tuple[npt.NDArray[np.float32], int]:
     return np.ascontiguousarray(samples.T), source_rate
 
 
+def stamp_of(path: str | Path) -> list[int] | None:
+    """Size in bytes and time of the last change in nanoseconds; None where there is no such file."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
 def resample(samples: npt.NDArray[np.float32], source_rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
     """Resample audio by soxr at high quality.
 
@@ -150,7 +159,11 @@ def find_audio(path: str | Path) -> list[Path]:
         A folder holds none.
     """
     path = Path(path)
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # a name that no file can have, as whoever reads it will say
+        is_folder = False
+    if not is_folder:
         return [path]
     found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
     if not found:

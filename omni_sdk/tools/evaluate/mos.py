@@ -19,7 +19,7 @@ import numpy.typing as npt
 import omni_sdk as omni
 from omni_sdk.errors import InputError, ModelError
 from omni_sdk.source import Source
-from omni_sdk.tools.evaluate.audio import read_audio
+from omni_sdk.tools.evaluate.audio import read_audio, stamp_of
 from omni_sdk.tools.evaluate.journal import Journal
 from omni_sdk.tools.statistics import Interval, bootstrap_interval
 
@@ -174,7 +174,8 @@ class Dnsmos:
         raw = self._model.infer({self._input: samples[np.newaxis].astype(np.float32)})[self._output]
         if raw.shape != (1, 3):
             raise ModelError(f"Expected three scores of one window, got shape {raw.shape} - at output {self._output!r}")
-        return np.array([np.polyval(row, x) for row, x in zip(POLYNOMIALS, raw[0].astype(np.float64), strict=True)])
+        with np.errstate(all="ignore"):  # raw scores that are not finite map to others, and the clip is reported
+            return np.array([np.polyval(row, x) for row, x in zip(POLYNOMIALS, raw[0].astype(np.float64), strict=True)])
 
 
 def window_starts(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -251,7 +252,7 @@ def _predict(
     clips, interrupted = [], False
     try:
         for path in files:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             then, clip = done.get(str(path), (None, None))
             if clip is None or then != stamp:
                 clip = _score_file(predictor, path)
@@ -267,15 +268,6 @@ def _predict(
         for name in Mos.__slots__
     )
     return MosReport(tuple(clips), sig, bak, ovrl, interrupted)
-
-
-def _stamp(path: str | Path) -> list[int] | None:
-    """Size in bytes and time of the last change in nanoseconds; None where there is no such file."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _from_json(row: Mapping[str, Any], path: Path) -> tuple[list[int] | None, ClipMos]:
@@ -297,4 +289,7 @@ def _score_file(predictor: Dnsmos, path: str | Path) -> ClipMos:
         clip = read_audio(path, SAMPLE_RATE)
     except InputError as error:
         return ClipMos(str(path), detail=str(error))
-    return ClipMos(str(path), predictor.score(clip.samples), clip.seconds, clip.source_rate)
+    found = predictor.score(clip.samples)
+    scores = [*asdict(found.mos).values(), *asdict(found.every_window).values()]
+    detail = "" if np.isfinite(scores).all() else "the model's scores of it are not finite"
+    return ClipMos(str(path), None if detail else found, clip.seconds, clip.source_rate, detail)

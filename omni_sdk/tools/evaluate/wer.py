@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omni_sdk.errors import InputError
-from omni_sdk.tools.evaluate.audio import read_audio
+from omni_sdk.tools.evaluate.audio import read_audio, stamp_of
 from omni_sdk.tools.evaluate.dataset import Utterance
 from omni_sdk.tools.evaluate.extras import require
 from omni_sdk.tools.evaluate.journal import Journal
@@ -162,7 +162,7 @@ def transcribe(
     transcriber : callable
         Called with float32 mono samples and `sample_rate`; gives text. What it raises becomes a row.
     journal : Journal
-        Where rows are kept; those already in it are not made again.
+        Where rows are kept; those already in it are not made again, unless their text or recording changed since.
     sample_rate : int
         Hz at which the transcriber wants its audio; recordings at other rates are resampled.
     retry : bool
@@ -180,13 +180,16 @@ def transcribe(
     InputError
         The journal holds something else than rows.
     """
-    done = {row.id: row for row in (_from_json(entry, journal.path) for entry in journal.rows)}
+    read = [(_from_json(entry, journal.path), entry.get("stamp")) for entry in journal.rows]
+    done = {row.id: (row, stamp) for row, stamp in read}
     rows = []
     for utterance in utterances:
-        row = done.get(utterance.id)
-        if row is None or row.reference != utterance.reference or (retry and row.status != OK):
+        row, then = done.get(utterance.id, (None, None))
+        stamp = stamp_of(utterance.audio)
+        is_current = row is not None and row.reference == utterance.reference and then == stamp
+        if row is None or not is_current or (retry and row.status != OK):
             row = _transcribe_one(utterance, transcriber, sample_rate)
-            journal.append(asdict(row))
+            journal.append({**asdict(row), "stamp": stamp})
         rows.append(row)
         on_row(row)
     return rows

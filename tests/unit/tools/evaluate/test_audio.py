@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from omni_sdk.errors import InputError, OmniError
-from omni_sdk.tools.evaluate.audio import read_audio
+from omni_sdk.tools.evaluate.audio import find_audio, read_audio
 from omni_sdk.tools.evaluate.extras import require
 
 WriteAudio = Callable[..., Path]
@@ -57,6 +57,7 @@ def test_what_is_no_audio_is_named(tmp_path: Path, write_audio: WriteAudio) -> N
     ):
         with pytest.raises(InputError, match=said) as caught:
             read_audio(path)
+        assert path == tmp_path or find_audio(path) == [path]
         assert str(path) in str(caught.value)
 
 

@@ -91,6 +91,17 @@ def test_files_that_cannot_be_read_are_reported(
     assert predict_mos([tmp_path / "none.wav"], stand_in).sig is None
 
 
+def test_a_clip_whose_scores_are_not_finite_is_reported(
+    stand_in: Path, tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(str(tmp_path / "huge.wav"), np.full(16_000, 3e38, np.float32), 16_000, subtype="FLOAT")
+    report = predict_mos([write_audio("a.wav"), tmp_path / "huge.wav"], stand_in)
+    assert report.ovrl is not None
+    assert report.clips[1].prediction is None
+    assert report.clips[1].detail == "the model's scores of it are not finite"
+
+
 def test_an_interrupted_run_goes_on_where_it_was(
     stand_in: Path, tmp_path: Path, write_audio: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,15 @@ def test_a_changed_reference_is_transcribed_again(dataset: list[Utterance], tmp_
     assert run(dataset, parrot(TEXTS), path)[0].reference == "Otra cosa"
 
 
+def test_a_changed_recording_is_transcribed_again(
+    dataset: list[Utterance], write_audio: WriteAudio, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.jsonl"
+    assert run(dataset, parrot(TEXTS), path)[0].hypothesis == TEXTS["a"]
+    write_audio("a.wav", np.zeros(2000, np.float32))
+    assert run(dataset, parrot(TEXTS), path)[0].hypothesis == TEXTS["b"]
+
+
 def test_other_rates_are_resampled_and_counted(write_audio: WriteAudio, tmp_path: Path) -> None:
     dataset = [Utterance("x", write_audio("x.wav", sample_rate=48_000), "hola")]
     seen = []
