@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_sdk.errors import InputError
+from omni_sdk.tools.evaluate.extras import require
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -54,10 +55,13 @@ def check_picture(path: str | Path) -> Path:
     ------
     InputError
         It cannot, or its suffix names none of the formats.
+    OmniError
+        The package that draws is not installed.
     """
     if Path(path).suffix.lower() not in PICTURES:
         suffix = Path(path).suffix or "no suffix"
         raise InputError(f"Expected a picture as {', '.join(PICTURES)}, got {suffix!r} - at {path}")
+    require("matplotlib.figure")
     return check_writable(path)
 
 

@@ -133,7 +133,8 @@ def compare(
         With its faults, which make the verdict.
     """
     limits = limits or Limits()
-    kind = DISCRETE if reference.dtype.kind != "f" else WAVEFORM if waveform else NUMBERS
+    is_wave = waveform and min(reference.ndim, candidate.ndim) > 0  # one number alone is no waveform
+    kind = DISCRETE if reference.dtype.kind != "f" else WAVEFORM if is_wave else NUMBERS
     equal = same_bits(reference, candidate)
     drift = OutputDrift(case, name, kind, candidate.shape, equal)
     if reference.shape[:-1] != candidate.shape[:-1] or (kind != WAVEFORM and reference.shape != candidate.shape):

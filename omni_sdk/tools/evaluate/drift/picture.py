@@ -47,7 +47,8 @@ def draw_drift(report: DriftReport, path: str | Path) -> Path:
         raise InputError(f"Expected an output that both have, got none to draw - at {path}")
     worst = min(report.pairs, key=_badness)
     figure = require("matplotlib.figure").Figure(figsize=(11, 9), layout="constrained")
-    if worst.drift.kind == WAVEFORM and worst.reference.shape[:-1] == worst.candidate.shape[:-1]:
+    is_alike = worst.reference.shape[:-1] == worst.candidate.shape[:-1]
+    if worst.drift.kind == WAVEFORM and is_alike and worst.reference.size and worst.candidate.size:
         _draw_waveforms(figure, worst, report.sample_rate)
     else:
         _draw_numbers(figure, worst)
@@ -63,9 +64,7 @@ def _badness(pair: Pair) -> tuple[bool, bool, float]:
 
 
 def _draw_waveforms(figure: Any, pair: Pair, sample_rate: int) -> None:
-    ref, cand = (a.reshape(-1, a.shape[-1])[0].astype(np.float64) for a in (pair.reference, pair.candidate))
-    count = min(ref.size, cand.size)
-    ref, cand = ref[:count], np.nan_to_num(cand[:count])
+    ref, cand = _worst_signal(pair)
     waves, difference, ours, theirs, gap = figure.subplots(5, 1, sharex=True, height_ratios=(1, 0.8, 1.2, 1.2, 1.2))
     _plot(waves, ref, sample_rate, REFERENCE_COLOR, "reference")
     _plot(waves, cand, sample_rate, CANDIDATE_COLOR, "candidate")
@@ -75,7 +74,7 @@ def _draw_waveforms(figure: Any, pair: Pair, sample_rate: int) -> None:
     difference.set_ylabel("difference")
     one, other = _levels(ref), _levels(cand)
     top = float(one.max())
-    extent = (0.0, count / sample_rate, 0.0, sample_rate / 2000.0)
+    extent = (0.0, ref.size / sample_rate, 0.0, sample_rate / 2000.0)
     shared = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
     for axis, levels, label in ((ours, one, "reference"), (theirs, other, "candidate")):
         image = axis.imshow(levels.T, vmin=top + FLOOR_DB, vmax=top, cmap="magma", **shared)
@@ -87,6 +86,17 @@ def _draw_waveforms(figure: Any, pair: Pair, sample_rate: int) -> None:
     gap.set_ylabel("candidate - reference\nkHz")
     gap.set_xlabel("seconds")
     figure.colorbar(image, ax=gap, label="dB")
+
+
+def _worst_signal(pair: Pair) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of several channels or of a batch, the one that differs most; what is not finite is drawn as silence."""
+    count = min(pair.reference.shape[-1], pair.candidate.shape[-1])
+    ref, cand = (
+        np.nan_to_num(a.reshape(-1, a.shape[-1])[:, :count].astype(np.float64), posinf=0.0, neginf=0.0)
+        for a in (pair.reference, pair.candidate)
+    )
+    worst = int(np.argmax(np.sum((cand - ref) ** 2, axis=1)))
+    return ref[worst], cand[worst]
 
 
 def _draw_numbers(figure: Any, pair: Pair) -> None:

@@ -117,6 +117,13 @@ def test_other_numbers_are_held_to_snr_and_cosine() -> None:
     assert heads(compare(ref, ref.T).faults) == ["shape"]
 
 
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_number_alone_is_no_waveform(shape: tuple[int, ...]) -> None:
+    found = compare(np.float32(0.5).reshape(()), np.full(shape, 0.5, "f4"), waveform=True)
+    assert found.kind == "numbers"
+    assert found.faults == (() if shape == () else ("shape: (3,) where the reference has ()",))
+
+
 def test_discrete_values_have_to_be_equal() -> None:
     ref = np.arange(6).reshape(2, 3)
     assert compare(ref, ref.copy()).faults == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import pytest
 
 import omni_sdk as omni
 from omni_sdk import bundle
-from omni_sdk.errors import InputError
+from omni_sdk.errors import InputError, OmniError
 from omni_sdk.tools.evaluate.drift import DriftReport, Limits, check_determinism, compare, draw_drift, drift, read_case
-from omni_sdk.tools.evaluate.drift.picture import _badness
+from omni_sdk.tools.evaluate.drift.picture import _badness, _worst_signal
 from omni_sdk.tools.evaluate.drift.run import Pair
-from omni_sdk.tools.evaluate.output import write_json
+from omni_sdk.tools.evaluate.output import check_picture, write_json
 
 Array = npt.NDArray[Any]
 WriteModel = Callable[[str, str], Path]
@@ -134,6 +135,23 @@ def test_recordings_are_compared_as_they_are(write_audio: Callable[..., Path], v
     assert report.sample_rate == 16_000
 
 
+def test_every_channel_of_a_recording_is_compared(write_audio: Callable[..., Path], voice: Voice) -> None:
+    both = np.stack([voice(0.5), voice(0.5, seed=1)], axis=1)
+    one = write_audio("a.wav", both)
+    assert drift(one, one).passed
+    assert not drift(one, write_audio("swapped.wav", both[:, ::-1])).passed
+    (fault,) = drift(one, write_audio("mono.wav", both.mean(axis=1))).faults
+    assert fault == "audio: shape: (1, 8000) where the reference has (2, 8000)"
+
+
+def test_what_only_models_take_is_refused_beside_recordings(write_audio: Callable[..., Path]) -> None:
+    one = write_audio("a.wav")
+    with pytest.raises(InputError, match="no inputs beside two recordings"):
+        drift(one, one, {"": {"x": np.zeros(1)}})
+    with pytest.raises(InputError, match="no waveforms beside two recordings"):
+        drift(one, one, waveforms=["audio"])
+
+
 def test_a_recording_at_another_rate_is_resampled_and_said(write_audio: Callable[..., Path], voice: Voice) -> None:
     report = drift(write_audio("a.wav", voice(0.5)), write_audio("b.wav", voice(0.5, 48_000), 48_000))
     assert report.resampled
@@ -169,6 +187,32 @@ def test_pictures_and_figures_are_written(write_model: WriteModel, feeds: dict[s
     content = json.loads(write_json(tmp_path / "d.json", report.to_dict()).read_text())
     assert content["passed"] is False
     assert content["outputs"][0]["diagnosis"]["gain"] == pytest.approx(1.01, abs=1e-5)
+
+
+def test_the_picture_is_of_the_channel_that_differs() -> None:
+    reference = np.random.default_rng(0).standard_normal((3, 200))
+    candidate = reference[:, :150].copy()
+    candidate[1] += 0.5
+    candidate[0, 3] = np.nan
+    ref, cand = _worst_signal(Pair(compare(reference, candidate, waveform=True), reference, candidate))
+    np.testing.assert_array_equal(ref, reference[1, :150])
+    np.testing.assert_array_equal(cand, candidate[1])
+
+
+def test_a_waveform_without_samples_has_a_picture_too(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    wave, empty = np.ones((1, 9), "f4"), np.ones((1, 0), "f4")
+    pair = Pair(compare(wave, empty, name="waveform", waveform=True), wave, empty)
+    report = DriftReport("a", "b", (pair,), (), (), Limits(), 24_000)
+    assert draw_drift(report, tmp_path / "d.png").stat().st_size > 1000
+
+
+def test_a_picture_that_nothing_draws_is_refused_before_it_is_measured_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(OmniError, match=r"pip install 'omni-sdk\[eval\]'"):
+        check_picture(tmp_path / "d.png")
 
 
 def test_figures_that_are_not_finite_become_null(tmp_path: Path) -> None:
