@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from omni_sdk.cli.text import safe
 from omni_sdk.tools.evaluate.drift import DriftReport
 from omni_sdk.tools.evaluate.latency import LatencyReport, Percentiles
 from omni_sdk.tools.evaluate.listening import AbxReport, MosReport
@@ -28,14 +28,14 @@ def show_drift(console: Console, report: DriftReport) -> None:
     for pair in report.pairs:
         found = pair.drift
         figures = (found.snr_db, found.peak_error, found.log_spectral_distance_db, found.stft_distance, found.cosine)
-        name = _safe(" ".join(filter(None, (found.case, found.name))))
+        name = safe(" ".join(filter(None, (found.case, found.name))))
         table.add_row(name, *map(_figure, figures), "equal" if found.bit_equal else "differ")
     for again in report.repetitions:
         apart = (_figure(again.snr_db), _figure(again.peak_error), "", "", "")
         table.add_row(f"{again.way} × {again.count}", *apart, "equal" if again.bit_equal else "differ")
     console.print(table)
     for fault in report.faults:
-        console.print(_safe(fault), style="red")
+        console.print(safe(fault), style="red")
     console.print("[bold green]passes" if report.passed else "[bold red]fails")
 
 
@@ -55,12 +55,10 @@ def show_wer(console: Console, report: WerReport, sample_rate: int, worst: int) 
         console.print(f"{count} recordings were resampled from {rate} to {sample_rate} Hz.", style="yellow")
     for score in report.scores[:worst]:
         if score.words.total:
-            console.print(
-                f"{_safe(score.id)}: {score.words.total} of {score.words.reference} words wrong", style="bold"
-            )
-            console.print(_safe(f"  said   {score.reference}\n  heard  {score.hypothesis}"))
+            console.print(f"{safe(score.id)}: {score.words.total} of {score.words.reference} words wrong", style="bold")
+            console.print(safe(f"  said   {score.reference}\n  heard  {score.hypothesis}"))
     for row in report.failures[:LONGEST_LIST]:
-        console.print(_safe(f"not scored: {row.id}: {row.status} {row.detail}"), style="red")
+        console.print(safe(f"not scored: {row.id}: {row.status} {row.detail}"), style="red")
     if len(report.failures) > LONGEST_LIST:
         console.print(f"and {len(report.failures) - LONGEST_LIST} more", style="red")
 
@@ -80,16 +78,16 @@ def show_scores(console: Console, report: MosReport | AbxReport) -> None:
     if isinstance(report, MosReport):
         table = Table("condition", "MOS", "ratings")
         for mos in report.conditions:
-            table.add_row(_safe(mos.condition), f"{mos.mos.estimate:.2f} ({_span(mos.mos, '.2f')})", str(mos.ratings))
+            table.add_row(safe(mos.condition), f"{mos.mos.estimate:.2f} ({_span(mos.mos, '.2f')})", str(mos.ratings))
     else:
-        table = Table("condition", f"told from {_safe(report.reference)}", "answers", "chance of that by guessing")
+        table = Table("condition", f"told from {safe(report.reference)}", "answers", "chance of that by guessing")
         for abx in report.conditions:
             share = f"{abx.share_correct.estimate:.1%} ({_span(abx.share_correct)})"
-            table.add_row(_safe(abx.condition), share, str(abx.answers), f"{abx.p_value:.3g}")
+            table.add_row(safe(abx.condition), share, str(abx.answers), f"{abx.p_value:.3g}")
     console.print(table)
     console.print(f"{report.raters} raters count; intervals are drawn over each {report.unit}.")
     for name, reason in report.rejected.items():
-        console.print(_safe(f"not counted: {name}: {reason}"), style="yellow")
+        console.print(safe(f"not counted: {name}: {reason}"), style="yellow")
 
 
 def show_latency(console: Console, report: LatencyReport) -> None:
@@ -104,9 +102,11 @@ def show_latency(console: Console, report: LatencyReport) -> None:
         table.add_row(name, *_percentiles(percentiles), "")
     for stage in report.stages:
         rtf = f"{stage.rtf:.3f}" if stage.rtf is not None else ""
-        table.add_row(f"{_safe(stage.name)}, a step", *_percentiles(stage.step), rtf)
-        table.add_row(f"{_safe(stage.name)}, queued", *_percentiles(stage.queued), "")
+        table.add_row(f"{safe(stage.name)}, a step", *_percentiles(stage.step), rtf)
+        table.add_row(f"{safe(stage.name)}, queued", *_percentiles(stage.queued), "")
     console.print(table)
+    if not report.turns:
+        console.print("No speech was found that began and ended: nothing was answered.", style="bold red")
     console.print(
         f"{report.turns} turns {pace}: {report.unanswered} unanswered, {report.interrupted} interrupted, "
         f"{report.discarded} begun too soon; "
@@ -114,18 +114,13 @@ def show_latency(console: Console, report: LatencyReport) -> None:
     )
 
 
-def _safe(text: str) -> str:
-    """As it is on any terminal: brackets are no markup, and half a surrogate pair, which UTF-8 lacks, is its escape."""
-    return escape(text.encode("utf-8", "backslashreplace").decode())
-
-
 def _counts(errors: Errors) -> tuple[int, ...]:
     return errors.total, errors.substitutions, errors.deletions, errors.insertions, errors.reference
 
 
 def _mos_cells(clip: ClipMos) -> tuple[str, ...]:
-    path = _safe(clip.path)
-    note = f"resampled from {clip.source_rate} Hz" if clip.source_rate not in (0, SAMPLE_RATE) else _safe(clip.detail)
+    path = safe(clip.path)
+    note = f"resampled from {clip.source_rate} Hz" if clip.source_rate not in (0, SAMPLE_RATE) else safe(clip.detail)
     if clip.prediction is None:
         return (path, "", "", "", "", "", note)
     mos, lost = clip.prediction.mos, clip.prediction.lost

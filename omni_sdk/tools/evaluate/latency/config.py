@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,14 @@ RESERVED = ("voice", "said", "heard")
 """What reports call voice activity, the speech and the answer."""
 LONGEST_SECONDS = 60.0
 """Of a silence or a beginning: who waits longer has no conversation."""
-KINDS = ("codes", "call", "model", "stream")
+ALL_KINDS = frozenset({"name", "kind", "sample_rate"})
+KINDS: Mapping[str, frozenset[str]] = {
+    "codes": ALL_KINDS | {"frames", "quantizers", "codebook", "seed", "frames_per_second"},
+    "call": ALL_KINDS | {"function"},
+    "model": ALL_KINDS | {"model", "settings"},
+    "stream": ALL_KINDS | {"model", "settings", "step_frames", "quantizers"},
+}
+"""What a stage of each kind may have: any other key would do nothing."""
 TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 """What TOML may give for a field of each type; a mapping for any other."""
 REFERENCE = "reference"
@@ -76,9 +83,10 @@ class StageConfig:
     step_frames : int
         Of `"stream"`: frames a step.
     sample_rate : int
-        Of `"stream"`: Hz of the waveform, where the model is no bundle that says it.
+        Of the last stage: Hz of the waveform, where its model is no bundle that says it.
     frames, quantizers, codebook, seed : int
-        Of `"codes"`: how many frames a turn, of how many codes each, below which number, from which seed.
+        Of `"codes"`: how many frames a turn, of how many codes each, below which number, from which seed. `quantizers`
+        also of a `"stream"` whose model leaves that number open.
     frames_per_second : float
         Of `"codes"`: how fast a talker gives frames; 0 gives all at once.
     settings : mapping
@@ -152,8 +160,9 @@ def read_pipeline(path: str | Path, *, models: Mapping[str, str] | None = None) 
     voice = _build(VoiceConfig, content.get("voice"), f"at {path}, [voice]")
     stages = [_build(StageConfig, table, f"at {path}, stage {n}") for n, table in enumerate(tables, start=1)]
     _check_voice(voice, f"at {path}, [voice]")
-    for stage in stages:
+    for stage, table in zip(stages, tables, strict=True):
         _check(stage, f"at {path}, stage {stage.name!r}")
+        _known(table, KINDS[stage.kind], f"at {path}, stage {stage.name!r} of kind {stage.kind}")
     others = dict(models or {})
     chosen = [
         _with_model(part, name, others, path.parent)
@@ -193,7 +202,7 @@ def _build(kind: type[Any], table: object, where: str) -> Any:
     return kind(**table)
 
 
-def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
+def _known(table: Mapping[str, Any], known: Set[str], where: str) -> None:
     if unknown := sorted(set(table) - known):
         raise InputError(f"Expected keys among {', '.join(sorted(known))}, got {', '.join(unknown)} - {where}")
 

@@ -102,7 +102,8 @@ def _draw_turns(axis: Any, report: LatencyReport, turns: tuple[Turn, ...], color
     slowest = report.total.max if report.total else 0.5
     axis.set_xlim(0, 1000 * (slowest + AFTER_FIRST))
     axis.set_ylim(len(turns) - 0.4, -0.6)
-    axis.set_ylabel("turn")
+    of = len(report.recording.turns)
+    axis.set_ylabel("turn" if len(turns) == of else f"turn (the first {len(turns)} of {of})")
     axis.set_xlabel("milliseconds after the speaker's end")
 
 

@@ -1,4 +1,4 @@
-"""A pipeline, loaded and warm, into which audio is played."""
+"""A loaded pipeline, into which audio is played."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAIL_SECONDS = 0.3
 
 
 class Pipeline:
-    """Voice activity and stages, loaded and warm. Owns their models until `close`.
+    """Voice activity and stages, loaded, and warm as `open_stage` says. Owns their models until `close`.
 
     Parameters
     ----------

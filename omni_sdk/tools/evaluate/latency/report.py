@@ -170,7 +170,7 @@ def measure_latency(config: PipelineConfig, audio: str | Path, *, realtime: bool
     Returns
     -------
     LatencyReport
-        Models are loaded and warm before the first sample is played.
+        Models are loaded before the first sample is played, and warm as `open_stage` says.
 
     Raises
     ------

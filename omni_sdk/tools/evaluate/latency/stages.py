@@ -166,7 +166,7 @@ class StreamStage:
 
 
 def open_stage(config: StageConfig) -> Stage:
-    """Make a stage ready to run, its model loaded and warm.
+    """Make a stage ready to run, its model loaded, and warm where it is a stream or its input shapes are fixed.
 
     Parameters
     ----------
@@ -189,9 +189,11 @@ def open_stage(config: StageConfig) -> Stage:
         return CallStage(load_callable(config.function))
     source = reference_model() if config.model == REFERENCE else config.model
     model = omni.load(source, omni.Settings.from_dict(dict(config.settings)))
-    if config.kind == "model":
-        return ModelStage(model)
     try:
+        if config.kind == "model":
+            if not any(spec.symbols for spec in model.inputs):
+                model.warmup()
+            return ModelStage(model)
         names, quantizers = _stream_names(source, model)
         stage = StreamStage(model, config.step_frames, names)
         stage.warmup(quantizers or config.quantizers)

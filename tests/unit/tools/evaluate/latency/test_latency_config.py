@@ -67,6 +67,7 @@ def test_the_reference_is_a_word_not_a_path(tmp_path: Path) -> None:
         (("frames = 8", 'frames = "8"'), "Expected int, got '8' - at .*stage 1, frames"),
         (("frames = 8", "frames = true"), "Expected int, got True"),
         (("frames = 8", "frame = 8"), "got frame"),
+        (("frames = 8", "step_frames = 8"), "got step_frames - at .*'talker' of kind codes"),
         (('kind = "codes"', 'kind = "llm"'), "codes, call, model, stream, got 'llm'"),
         (('kind = "codes"', 'kind = "call"'), "the key function"),
         (('model = "models/c2w"', ""), "the key model in a stage of kind stream"),

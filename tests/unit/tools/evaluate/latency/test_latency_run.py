@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from omni_sdk.cli.evaluate_tables import show_latency
 from omni_sdk.errors import InputError, ModelError
 from omni_sdk.tools.evaluate.latency.record import Recording, play
 from omni_sdk.tools.evaluate.latency.report import summarize
@@ -247,6 +250,9 @@ def test_turns_without_audio_are_unanswered() -> None:
 def test_silence_has_no_turn() -> None:
     report = summarize(run({}, [("speak", speak)]), ["speak"], RATE, 16_000)
     assert (report.turns, report.total, report.stages[1].step) == (0, None, None)
+    console = Console(file=io.StringIO(), width=120)
+    show_latency(console, report)
+    assert "No speech was found that began and ended" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_stage_that_exits_ends_the_run_too() -> None:

@@ -94,6 +94,17 @@ def test_a_model_takes_an_array_or_a_mapping(tmp_path: Path) -> None:
     stage.close()
 
 
+@pytest.mark.parametrize(("shape", "warm"), [("2", True), ("n", False)])
+def test_a_model_of_fixed_shapes_is_warm_before_the_first_turn(
+    shape: str, warm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[object] = []
+    monkeypatch.setattr("omni_sdk.Model.warmup", lambda model: warmed.append(model))
+    model = save(tmp_path / "double.onnx", DOUBLE.replace("[n]", f"[{shape}]"))
+    open_stage(StageConfig("m", "model", model=model)).close()
+    assert bool(warmed) == warm
+
+
 def test_a_model_that_is_no_vocoder_is_refused(tmp_path: Path) -> None:
     model = save(tmp_path / "double.onnx", DOUBLE)
     with pytest.raises(InputError, match="input audio_codes and the output waveform, got x and y"):
