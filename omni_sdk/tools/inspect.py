@@ -95,6 +95,7 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         parameters[kind] += _count(tensor)
         sizes[kind] += _bytes(tensor)
     initializers = {tensor.name for tensor in proto.graph.initializer}
+    initializers |= {sparse.values.name for sparse in proto.graph.sparse_initializer}
     inputs = tuple(_spec(value) for value in proto.graph.input if value.name not in initializers)
     outputs = tuple(_spec(value) for value in proto.graph.output)
     manifest = source.bundle.manifest.state if source.bundle is not None else {}
@@ -150,13 +151,19 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     waiting = [proto.graph]
+    for function in proto.functions:
+        waiting += _inside(function.node)
     while waiting:
         graph = waiting.pop()
         yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
+        waiting += _inside(graph.node)
+
+
+def _inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from [attribute.g] if attribute.HasField("g") else []
+            yield from attribute.graphs
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -169,8 +176,11 @@ def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(proto):
         yield from graph.initializer
-        for node in graph.node:
-            yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+        yield from (sparse.values for sparse in graph.sparse_initializer)
+    for node in _nodes(proto):
+        for attribute in node.attribute:
+            yield from [attribute.t] if attribute.HasField("t") else []
+            yield from attribute.tensors
 
 
 def _count(tensor: onnx.TensorProto) -> int:

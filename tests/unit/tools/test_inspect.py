@@ -55,6 +55,19 @@ def test_subgraphs_are_counted(tmp_path: Path) -> None:
     assert found.parameters == {"FLOAT": 4, "BOOL": 1}
 
 
+def test_weights_of_functions_and_sparse_ones_are_counted(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", PLAIN, {"b": np.ones(4, "f4")})
+    model = onnx.load(path)
+    weight = numpy_helper.from_array(np.ones(10, "f8"), "w")
+    node = helper.make_node("Constant", [], ["y"], value=weight)
+    model.functions.append(helper.make_function("local", "f", [], ["y"], [node], model.opset_import))
+    values, places = numpy_helper.from_array(np.ones(3, "i4"), "s"), numpy_helper.from_array(np.arange(3), "i")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [100]))
+    onnx.save(model, path)
+    assert inspect(path).parameters == {"DOUBLE": 10, "FLOAT": 4, "INT32": 3}
+    assert inspect(path).operators["Constant"] == 1
+
+
 def test_where_weights_lie(tmp_path: Path) -> None:
     large = {"b": np.ones((1 << 19, 4), "f4")}
     assert inspect(save(tmp_path / "in.onnx", PLAIN, large)).weights == "copied"
