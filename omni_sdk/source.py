@@ -90,8 +90,23 @@ class Source:
 
     @property
     def model(self) -> str | bytes:
-        """What ONNX Runtime takes: the graph's path, or its bytes."""
-        return str(self.path) if self.data is None else self.data
+        """What ONNX Runtime takes: the graph's path, or its bytes.
+
+        Raises
+        ------
+        ModelError
+            When it takes no such path.
+        """
+        if self.data is not None:
+            return self.data
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise ModelError(
+                f"Expected a path in UTF-8, got other bytes - at {str(self.path)!r}",
+                hint="ONNX Runtime opens no other path: rename the file or its folder",
+            ) from error
+        return str(self.path)
 
     @cached_property
     def fingerprint(self) -> bytes:

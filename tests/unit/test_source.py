@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import graphs
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+import omni_sdk
 from omni_sdk.errors import InputError, ModelError
 from omni_sdk.source import RANDOM_OPERATORS, Source
 
@@ -42,6 +44,14 @@ def test_a_file(file, kind):
     assert (source.path, source.model, str(source)) == (file, str(file), str(file))
     assert source.files == [file]
     assert source.size == len(DATA)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")
+def test_a_path_that_is_no_text(file):
+    odd = file.rename(file.with_name("m\udcff.onnx"))
+    assert Source(odd).size == len(DATA)
+    with pytest.raises(ModelError, match=r"Expected a path in UTF-8, got other bytes - at '.*m\\udcff\.onnx'"):
+        omni_sdk.load(odd)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
