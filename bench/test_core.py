@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
+import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -141,3 +143,12 @@ def test_key_of_64_mib(benchmark):
     benchmark(content_key, feeds, ("x",), b"")
     rate = (64 << 20) / benchmark.stats.stats.median / 1e9
     ROWS.append(("key of 64 MiB of input", ">= 10 GB/s", f"{rate:.1f} GB/s"))
+
+
+def test_import(benchmark):
+    code = "import time, onnxruntime; begun = time.perf_counter(); import omni_sdk; print(time.perf_counter() - begun)"
+    taken = []
+    benchmark.pedantic(
+        lambda: taken.append(float(subprocess.check_output([sys.executable, "-c", code]))), rounds=7, warmup_rounds=1
+    )
+    ROWS.append(("import on top of onnxruntime's", "<= 0.5 s", f"{statistics.median(taken):.3f} s"))
