@@ -104,7 +104,7 @@ def _check_taking_part(session: ort.InferenceSession, asked: list[str], source: 
             hint="its libraries, its device or one of its options may be at fault: ONNX Runtime said which on standard"
             " error; allow_fallback=True goes on without it",
         )
-    if RECORD_PLACEMENT not in KNOWN_ENTRIES and any(name != providers.CPU for name in asked):
+    if any(name != providers.CPU for name in asked) and RECORD_PLACEMENT not in KNOWN_ENTRIES:
         log.warning(
             "nobody can tell whether %s take nodes: ONNX Runtime %s records none", ", ".join(asked), ort_version()
         )
