@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from omni_sdk.cli.evaluate_tables import show_latency
 from omni_sdk.errors import InputError, ModelError
+from omni_sdk.tools.evaluate.latency import picture
 from omni_sdk.tools.evaluate.latency.record import Recording, play
 from omni_sdk.tools.evaluate.latency.report import summarize
 from omni_sdk.tools.evaluate.latency.run import Run
@@ -253,6 +255,13 @@ def test_silence_has_no_turn() -> None:
     console = Console(file=io.StringIO(), width=120)
     show_latency(console, report)
     assert "No speech was found that began and ended" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_timeline_of_some_turns_says_of_how_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(picture, "TURNS_AT_MOST", 1)
+    report = summarize(run({3: ended(3), 8: ended(8)}, [("speak", speak)]), ["speak"], RATE, 16_000)
+    assert "turn (the first 1 of 2)" in picture.draw_timeline(report, tmp_path / "t.svg").read_text()
 
 
 def test_a_stage_that_exits_ends_the_run_too() -> None:
