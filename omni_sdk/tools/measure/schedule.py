@@ -107,7 +107,7 @@ class Race:
         self.rows = [Row.before(contender) for contender in contenders]
         self._inputs, self._folder, self._effort = inputs, folder, effort
         self._sample_rate, self._output, self._progress = sample_rate, output, progress
-        self._rounds = 0
+        self._rounds, self._turned = 0, False
 
     def add(self, contender: Contender) -> Row:
         """One more from the next round on."""
@@ -117,9 +117,10 @@ class Race:
     def round(self, rows: Sequence[Row] | None = None) -> None:
         """Measure each of some rows (default: all) once, those that failed left out; a failure is in its row."""
         chosen = [row for row in (self.rows if rows is None else rows) if not row.failure]
-        for row in chosen if self._rounds % 2 == 0 else chosen[::-1]:
+        for row in chosen[::-1] if self._turned else chosen:
             self._measure(row)
         self._rounds += 1
+        self._turned ^= len(chosen) > 1  # one alone has no order to turn around
 
     def outputs(self, row: Row) -> Feeds | None:
         """What a row gave in its first round; None before it."""

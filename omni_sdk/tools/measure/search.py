@@ -110,7 +110,7 @@ class Search:
 
     def ahead(self) -> Row | None:
         """Who leads so far, of those that were measured and may win."""
-        measured = [row for row in self._race.rows[1:] if row.runs and self._reference.runs]
+        measured = [row for row in self._race.rows[1:] if math.isfinite(self.score(row))]
         return next(iter(self._ranked(measured)), None)
 
     def _halve(self, rows: Sequence[Row]) -> None:

@@ -34,3 +34,14 @@ def test_outputs_are_held_against_those_of_the_first_row_alone(
     race.judge_outputs()
     for row, ratio in zip(race.rows, ratios, strict=True):
         assert row.snr_db == (None if ratio is None else pytest.approx(ratio))
+
+
+def test_rounds_turn_around_but_for_those_of_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(Race, "_measure", lambda self, row: order.append(row.name))
+    contenders = [Contender(name, "settings", "no.onnx", Settings()) for name in "ab"]
+    race = Race(contenders, tmp_path / "inputs.npz", tmp_path, Effort())
+    race.round([race.rows[0]])
+    for _ in range(3):
+        race.round()
+    assert "".join(order) == "a" + "ab" + "ba" + "ab"

@@ -70,6 +70,17 @@ def search(race: FormulaRace, limits: Limits | None = None) -> Search:
     return Search(race, START, "latency", limits or Limits())  # type: ignore[arg-type]
 
 
+def test_nobody_leads_who_was_not_compared() -> None:
+    race = FormulaRace(cost)
+    looking = search(race)
+    other = race.add(Contender("other", "settings", "model.onnx", START.replace(allow_spinning=True)))
+    race.round([race.rows[0]])
+    race.round([other])
+    assert looking.ahead() is None
+    race.round([race.rows[0], other])
+    assert looking.ahead() is other
+
+
 def test_the_planted_optimum_is_found() -> None:
     race = FormulaRace(cost)
     best = search(race).best(SPACE)
