@@ -78,9 +78,8 @@ class Journal:
         first = escape_surrogates(json.dumps(header, ensure_ascii=False)) + b"\n"
         if not newline and not first.startswith(torn):
             raise InputError(f"Expected a journal or a new file, got another kind of file - at {self.path}")
-        if torn:
-            self._file.truncate(len(whole) + len(newline))
         if not newline:
+            self._file.truncate(0)
             self._file.write(first)
             self._file.flush()
             return []
@@ -93,6 +92,8 @@ class Journal:
                 f"Expected the run that was begun here, got another ({'; '.join(changed)}) - at {self.path}",
                 hint="Name another output file, or delete this one.",
             )
+        if torn:  # not before it is known for a journal: what is another file's is never cut off
+            self._file.truncate(len(whole) + len(newline))
         return rows
 
     def _parse(self, line: bytes, number: int) -> Row:
