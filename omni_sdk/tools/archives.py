@@ -11,6 +11,9 @@ import numpy as np
 
 from omni_sdk.errors import InputError
 
+MAGICS = (b"\x93NUMPY", b"PK")
+"""What `.npy` and `.npz` files begin with."""
+
 
 def read_arrays(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray | dict[str, np.ndarray]:
     """Read a `.npy` file, or every array of an `.npz` file.
@@ -32,8 +35,12 @@ def read_arrays(source: str | os.PathLike[str] | IO[bytes]) -> np.ndarray | dict
     where = source_name(source)
     try:
         data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
+        if not data.startswith(MAGICS):  # numpy would take it for a pickle, and say how to load that
+            raise InputError(f"Expected arrays as .npy or .npz, got another kind of file - at {where}")
         found = np.load(io.BytesIO(data), allow_pickle=False)
         members = {"": found} if isinstance(found, np.ndarray) else dict(found)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"Expected arrays in a file, got {error.strerror or error} - at {where}") from error
     except Exception as error:  # numpy, zipfile and zlib raise of many kinds on damaged files

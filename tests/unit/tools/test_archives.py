@@ -33,6 +33,12 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
             read_npz(tmp_path / name)
 
 
+def test_another_kind_of_file_is_not_called_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "speech.wav").write_bytes(b"RIFF....WAVE")
+    with pytest.raises(InputError, match=r"got another kind of file - at .*speech\.wav"):
+        read_npz(tmp_path / "speech.wav")
+
+
 def test_one_array_is_no_archive(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.arange(4))
     with pytest.raises(InputError, match=r"got one array as .npy - at .*one.npy"):
