@@ -215,11 +215,10 @@ class Run:
     def _deliver(self, position: int, name: str, turn: Turn, item: Any) -> None:
         if position + 1 < len(self._queues):
             self._queues[position + 1].put(_Packet(turn, item, self._now()))
-        elif not isinstance(item, np.ndarray) or item.dtype.kind != "f":
-            raise InputError(
-                f"Expected waveforms as float arrays, got {type(item).__name__} - at stage {name!r}, the last"
-            )
-        else:
+        elif not isinstance(item, np.ndarray) or item.dtype.kind != "f" or item.ndim == 0:
+            what = f"{item.dtype} {list(item.shape)}" if isinstance(item, np.ndarray) else type(item).__name__
+            raise InputError(f"Expected waveforms as float arrays, got {what} - at the last output")
+        elif item.shape[-1]:  # without a sample there is nothing to hear yet
             turn.chunks.append(Chunk(self._now(), item.shape[-1]))
 
     def _finish(self, position: int, turn: Turn) -> None:
@@ -229,11 +228,12 @@ class Run:
             turn.done.set()
 
     def _fail(self, name: str, error: BaseException) -> None:
-        if not isinstance(error, OmniError):
-            wrapped = ModelError(f"Expected an answer, got {type(error).__name__}: {error} - at stage {name!r}")
-            wrapped.__cause__ = error
-            error = wrapped
-        self._failure = self._failure or error
+        if isinstance(error, OmniError):
+            told: OmniError = error.within(f"stage {name!r}")
+        else:
+            told = ModelError(f"Expected an answer, got {type(error).__name__}: {error} - at stage {name!r}")
+        told.__cause__ = error
+        self._failure = self._failure or told
         for turn in self.turns:
             turn.done.set()
 

@@ -238,9 +238,35 @@ def test_a_stage_that_raises_ends_the_run_by_name(realtime: bool) -> None:
     assert threading.active_count() == before
 
 
-def test_a_last_stage_without_waveforms_is_an_error() -> None:
-    with pytest.raises(InputError, match="waveforms as float arrays, got str - at stage 'talk'"):
-        run({3: ended(3)}, [("talk", lambda x: "hello")])
+def test_an_error_of_this_package_says_in_which_stage_it_was() -> None:
+    def refuse(item: Any) -> None:
+        raise InputError("Expected rank 2, got rank 1 - at input 'x'", hint="reshape it")
+
+    with pytest.raises(InputError, match="at input 'x' in stage 'model'\n  hint: reshape it"):
+        run({3: ended(3)}, [("model", refuse), ("speak", speak)])
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [("hello", "str"), (np.zeros(9, np.int16), r"int16 \[9\]"), (np.zeros(()), r"float64 \[\]")],
+    ids=["text", "integers", "one number"],
+)
+def test_a_last_stage_without_waveforms_is_an_error(item: object, said: str) -> None:
+    with pytest.raises(InputError, match=f"waveforms as float arrays, got {said} - at the last output in stage 'talk'"):
+        run({3: ended(3)}, [("talk", lambda x: item)])
+
+
+def test_a_chunk_without_samples_is_no_first_audio() -> None:
+    def late(item: Any) -> Iterator[np.ndarray]:
+        yield np.zeros(0, np.float32)
+        time.sleep(0.05)
+        yield np.zeros(100, np.float32)
+
+    report = summarize(run({3: ended(3)}, [("late", late)]), ["late"], RATE, 16_000)
+    assert report.response is not None
+    assert report.response.max >= 0.05
+    nothing = summarize(run({3: ended(3)}, [("empty", lambda x: np.zeros(0, "f4"))]), ["empty"], RATE, 16_000)
+    assert (nothing.unanswered, nothing.total) == (1, None)
 
 
 def test_turns_without_audio_are_unanswered() -> None:
