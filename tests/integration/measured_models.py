@@ -92,6 +92,11 @@ def raising(model: str) -> Run:
     return run
 
 
+def talkative(model: str) -> Run:
+    """Fails with pages of words."""
+    raise ValueError("first\n" + "and so on " * 1000)
+
+
 def hanging(model: str) -> Run:
     """Never comes back."""
     return lambda feeds: time.sleep(3600)  # type: ignore[return-value]

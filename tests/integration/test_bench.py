@@ -53,7 +53,8 @@ def test_everything_is_measured(model: str) -> None:
         assert min(run.import_seconds, run.load_seconds, run.first_seconds, run.cpu_seconds, run.paced_cpu_seconds) > 0
         assert 3 <= len(run.latencies) <= 20
         began = dict(run.phases)
-        measured = [size for seconds, size in run.memory if seconds < began["cache"]]  # what the cache holds comes after
+        # What the cache holds comes after.
+        measured = [size for seconds, size in run.memory if seconds < began["cache"]]
         assert run.peak_bytes >= max(measured) > 10 << 20
         assert run.hit_rate == 1.0
         assert run.hit_seconds is not None
@@ -72,7 +73,7 @@ def test_everything_is_measured(model: str) -> None:
 
 
 def test_what_goes_wrong_stays_in_its_row(model: str) -> None:
-    bad = ["killed", "crashing", "leaving", "raising"]
+    bad = ["killed", "crashing", "leaving", "raising", "talkative"]
     contenders = [
         "session",
         *(f"measured_models:{name}" for name in bad),
@@ -87,6 +88,8 @@ def test_what_goes_wrong_stays_in_its_row(model: str) -> None:
     assert "crashed with SIGSEGV (during load)" in said["crashing"]
     assert "ended with status 7 (during load)" in said["leaving"]
     assert "ValueError: no such inputs (during warmup)" in said["raising"]
+    assert said["talkative"].startswith("ValueError: first and so on")
+    assert len(said["talkative"]) < 450
     assert "installed" in said["provider:cuda"]
     assert "No module named 'nobody'" in said["nobody:knows"]
     assert said["session"] == said["sleeper"] == ""

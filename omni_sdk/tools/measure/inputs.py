@@ -67,7 +67,7 @@ def call(name: str) -> Feeds:
         return {str(key): np.asarray(value) for key, value in dict(made).items()}
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the command, with status 0 as if all were well
         raise InputError(f"Expected arrays by name, got {type(error).__name__}: {error} - at {name}") from error
 
 

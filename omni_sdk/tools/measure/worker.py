@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -18,6 +19,9 @@ from typing import Any, TextIO
 MOST_PACED = 20
 PAUSE_SECONDS = 0.03
 """Between paced inferences: a voice's chunk rate, at which a pool that spins shows what it burns."""
+
+MOST_WORDS = 400
+"""Characters of a foreign error that a row quotes."""
 
 REPEATS = 50
 MOST_KEPT = 4096
@@ -47,7 +51,9 @@ def main() -> int:
         text = str(error).strip() or type(error).__name__
         from omni_sdk.errors import OmniError
 
-        say("failed", phase=phase, error=text if isinstance(error, OmniError) else f"{type(error).__name__}: {text}")
+        if not isinstance(error, OmniError):  # whose words may be pages
+            text = f"{type(error).__name__}: {textwrap.shorten(text, MOST_WORDS, placeholder=' ...')}"
+        say("failed", phase=phase, error=text)
         return 1
     finally:
         _close(out)
