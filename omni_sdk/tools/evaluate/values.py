@@ -63,8 +63,9 @@ def _take_apart(name: str, value: Any, found: Arrays) -> None:
             array = np.asarray(value)
         except ValueError:  # arrays of unlike shapes
             array = np.empty(0, object)
-        if array.dtype.kind == "O" and isinstance(value, np.ndarray):
-            array = array.astype(str)  # ONNX's strings
+        if array.dtype.kind not in PLAIN and isinstance(value, np.ndarray):
+            # ONNX's strings; bfloat16 and its like.
+            array = array.astype(str if array.dtype.kind == "O" else np.float32)
         if array.dtype.kind in PLAIN:
             found[name] = array
             return

@@ -99,6 +99,14 @@ def test_inputs_from_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         call("measured_feeds:bad")
 
 
+def test_a_function_that_exits_gives_no_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_feeds.py").write_text("import sys\n\ndef make():\n    sys.exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    with pytest.raises(InputError, match="got SystemExit: 0 - at leaving_feeds:make"):
+        call("leaving_feeds:make")
+
+
 def test_a_folder_named_like_a_contender_does_not_stand_before_it(
     model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -197,6 +205,13 @@ NAN, INF = float("nan"), float("inf")
 def test_equal_means_that_everything_was_compared(wanted: list[Any], found: list[Any], expected: float) -> None:
     snr = _worst_snr({"y": np.array(wanted)}, {"y": np.array(found)})
     assert snr == pytest.approx(expected)
+
+
+def test_values_that_numpy_has_no_name_for_are_compared_as_floats() -> None:
+    array = np.array([1.5, -2.0], "f4").astype(pytest.importorskip("ml_dtypes").bfloat16)
+    found = plain_arrays({"y": array})
+    assert found["y"].dtype == np.float32
+    assert found["y"].tolist() == [1.5, -2.0]
 
 
 def test_latencies_are_thinned_evenly() -> None:
