@@ -22,6 +22,13 @@ from omni_sdk.tools.prepare.sessions import open_session, run
 STEP, ZERO = np.float32(0.03), np.uint8(117)
 """How bytes stand for activations, wherever a test does not say otherwise."""
 
+ROUNDING = 1e-5  # of float32 sums of this size
+ALIKE_DB = 48.0
+"""Reached where bytes differ in a few places at most, and not where a tensor is rounded to bytes once more."""
+
+SIGNAL = "float[N, 8, T] x"
+RESULT = "float[N, M, L] y"
+
 TEXT_TYPES = {"float32": "float", "uint8": "uint8", "int8": "int8", "int32": "int32", "int64": "int64"}
 
 Arrays = Mapping[str, np.ndarray]
@@ -54,6 +61,22 @@ def weight_arrays(name: str, *shape: int, axis: int = 0, per_channel: bool = Tru
 
 def snake_arrays(channels: int) -> dict[str, np.ndarray]:
     return {"alpha": abs(noise(channels, seed=8)) + 0.5, "inv": abs(noise(channels, seed=9)) + 0.5}
+
+
+def layer(attributes: str = "pads = [0, 0]", inputs: str = "d, w", result: str = "y") -> str:
+    return pair("x", "d") + weights("w") + f"{result} = Conv <{attributes}> ({inputs}) "
+
+
+SNAKE = "{} = omni.Snake ({}, alpha, inv) "
+SECOND = weights("v") + "{} = Conv (f, v) "
+TWO = {**weight_arrays("w", 8, 8, 3), **weight_arrays("v", 8, 8, 1, seed=2), **snake_arrays(8)}
+"""Text that may follow a layer, and the arrays of both."""
+
+
+def assert_bytes_alike(expected: np.ndarray, got: np.ndarray) -> None:
+    """Rounding of what lies between two bytes may go either way, and hardly anything lies so."""
+    difference = np.abs(expected.astype(int) - got)
+    assert difference.max() <= 1 and np.count_nonzero(difference) <= expected.size // 50
 
 
 def graph(inputs: str, outputs: str, body: str, arrays: Arrays) -> str:
