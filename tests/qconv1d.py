@@ -154,6 +154,12 @@ def check_bytes(got: Array, y: Array, feeds: Mapping[str, Array]) -> None:
     assert off.max(initial=0) <= 1
 
 
+def same(a: Mapping[str, Array], b: Mapping[str, Array]) -> None:
+    """Bit for bit, what both have."""
+    for name in a.keys() & b.keys():
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
 def layer(
     rng: np.random.Generator, shape: Sequence[int], out_channels: int, kernel: int
 ) -> tuple[dict[str, Array], Array]:

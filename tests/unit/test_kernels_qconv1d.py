@@ -1,4 +1,4 @@
-"""QConv1d, run by ONNX Runtime itself, against its formula: every kernel, shape, state, epilogue, output and thread."""
+"""QConv1d, run by ONNX Runtime itself, against its formula: every kernel, shape, epilogue, output and thread."""
 
 from __future__ import annotations
 
@@ -6,36 +6,16 @@ from itertools import combinations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import Array, parameters, supported_variants
-from onnx import helper
-from qconv1d import (
-    OUTPUTS,
-    check_formula,
-    fed,
-    layer,
-    output_bytes,
-    past_of,
-    present32,
-    qconv1d,
-    qconv1d_model,
-    qconv1d_session,
-    sums64,
-)
+from kernels import parameters, supported_variants
+from qconv1d import OUTPUTS, check_formula, layer, output_bytes, past_of, qconv1d, qconv1d_session, same, sums64
 
 from omni_sdk.tools.prepare.rules.qconv1d_node import offset_of, pack_bytes
 
 FEW = [("Y",), ("sum",), ("present",), ("bytes",), ("Y", "bytes"), ("sum", "present", "bytes")]
 SEVERAL = [names for count in (1, 2, 3, 4) for names in combinations(OUTPUTS, count)]
-
-
-def same(a: dict[str, Array], b: dict[str, Array]) -> None:
-    """Bit for bit, what both have."""
-    for name in a.keys() & b.keys():
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 def test_weights_are_packed_in_words_of_four_channels() -> None:
@@ -181,88 +161,6 @@ def test_padding_is_the_zero_point(variant: str, zero: int) -> None:
     same(padded, qconv1d(feeds, weight, pad_end=2))
 
 
-@pytest.mark.parametrize("out_channels", [24, 96])
-@pytest.mark.parametrize("kernel", [1, 2, 7])
-@pytest.mark.parametrize("cuts", [(1, 2, 3, 0, 50, 144), (200,), (4,) * 50], ids=["uneven", "one", "fours"])
-def test_a_stream_in_steps_is_the_whole(kernel: int, cuts: tuple[int, ...], out_channels: int) -> None:
-    """From a past of zeros, present handed on to the next step: bit for bit, because the sums are exact."""
-    rng = np.random.default_rng(6)
-    feeds, weight = layer(rng, (1, 200, 20), out_channels, kernel)
-    feeds |= parameters(rng, out_channels) | output_bytes(rng)
-    feeds["past"] = np.zeros((1, (kernel - 1) * 3, 20), np.float32)
-    whole = qconv1d(feeds, weight, OUTPUTS, dilation=3)
-    check_formula(whole, feeds, weight, dilation=3)
-    session = qconv1d_session(qconv1d_model(feeds, weight, OUTPUTS, dilation=3))
-    steps: list[dict[str, Array]] = []
-    at, state = 0, feeds["past"]
-    for cut in cuts:
-        step = {**fed(feeds), "X": feeds["X"][:, at : at + cut], "past": state}
-        steps.append(dict(zip(OUTPUTS, session.run(list(OUTPUTS), step), strict=True)))
-        state = steps[-1]["present"]
-        at += cut
-    np.testing.assert_array_equal(state, whole["present"])
-    for name in ("Y", "sum", "bytes"):
-        np.testing.assert_array_equal(np.concatenate([step[name] for step in steps], axis=1), whole[name])
-
-
-@pytest.mark.parametrize("pattern", [False, True], ids=["arena", "pattern"])
-@pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), (3, 2), (7, 3)])
-def test_a_past_may_be_shorter_than_what_is_looked_back_at(pattern: bool, kernel: int, dilation: int) -> None:
-    """Also of no column at all, and whether or not ORT gives such a tensor memory.
-
-    ORT plans memory by shape from a session's second run on, so all lengths take turns in one session.
-    """
-    rng = np.random.default_rng(7)
-    feeds, weight = layer(rng, (2, 30, 20), 24, kernel)
-    feeds |= output_bytes(rng)
-    span = (kernel - 1) * dilation
-    pasts = [past_of(rng, feeds, length) for length in range(span + 1)]
-    asked = ["Y", "present", "bytes"]
-    model = qconv1d_model({**feeds, "past": pasts[0]}, weight, asked, dilation=dilation)
-    # A past computed inside the graph: what a caller feeds has memory always.
-    model.graph.node[0].input[6] = "joined"
-    model.graph.node.insert(0, helper.make_node("Neg", ["past"], ["joined"]))
-    session = qconv1d_session(model, pattern=pattern)
-    for past in pasts * 3:
-        for time in (30, max(span - past.shape[1], 1)):
-            x = feeds["X"][:, :time]
-            got = session.run(asked, {**fed(feeds), "X": x, "past": -past})
-            check_formula(
-                dict(zip(asked, got, strict=True)), {**feeds, "X": x, "past": past}, weight, dilation=dilation
-            )
-
-
-@pytest.mark.parametrize("time", [0, 1, 5, 12, 40])
-def test_past_and_present_may_be_one_memory(time: int) -> None:
-    rng = np.random.default_rng(8)
-    feeds, weight = layer(rng, (3, time, 8), 24, 5)
-    feeds["past"] = past_of(rng, feeds, 12)
-    expected = qconv1d(feeds, weight, ["Y", "present"], dilation=3)
-    session = qconv1d_session(qconv1d_model(feeds, weight, ["Y", "present"], dilation=3))
-    state = ort.OrtValue.ortvalue_from_numpy(feeds["past"].copy())
-    binding = session.io_binding()
-    for name, array in fed(feeds).items():
-        if name != "past":
-            binding.bind_cpu_input(name, array)
-    binding.bind_ortvalue_input("past", state)
-    binding.bind_ortvalue_output("present", state)
-    binding.bind_output("Y")
-    session.run_with_iobinding(binding)
-    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[1], expected["Y"])
-    np.testing.assert_array_equal(state.numpy(), present32(feeds, 12))
-    np.testing.assert_array_equal(state.numpy(), expected["present"])
-
-
-def test_present_keeps_the_floats_of_the_past(variant: str) -> None:
-    """Zeros before them where there are fewer than a state holds, and rows of X behind, dequantized."""
-    rng = np.random.default_rng(9)
-    feeds, weight = layer(rng, (2, 3, 8), 5, 4)
-    feeds["past"] = past_of(rng, feeds, 4)
-    (present,) = qconv1d(feeds, weight, ["present"], dilation=3, pad_end=2).values()
-    x = (feeds["X"] - feeds["x_zero_point"].astype(np.float32)) * feeds["x_scale"]
-    np.testing.assert_array_equal(present, np.concatenate([np.zeros((2, 2, 8)), feeds["past"], x], axis=1))
-
-
 @pytest.mark.parametrize("extra", ["", "snake"])
 @pytest.mark.parametrize("shape", [(1, 400, 48), (2, 40, 100), (1, 1, 300)], ids=str)
 @pytest.mark.parametrize(("kernel", "out_channels"), [(1, 150), (7, 150), (3, 96)])
@@ -300,17 +198,6 @@ def test_bytes_of_any_float(variant: str, zero: int) -> None:
     np.testing.assert_array_equal(got.ravel(), np.clip(np.rint(lowest) + zero, 0, 255))
 
 
-def test_scales_may_have_one_axis_and_zero_points_too() -> None:
-    rng = np.random.default_rng(13)
-    feeds, weight = layer(rng, (1, 9, 4), 5, 2)
-    feeds |= output_bytes(rng)
-    scalars = ("x_scale", "x_zero_point", "y_scale", "y_zero_point")
-    same(
-        qconv1d(feeds, weight, ["bytes"]),
-        qconv1d({**feeds, **{name: feeds[name].reshape(1) for name in scalars}}, weight, ["bytes"]),
-    )
-
-
 CHAIN = """
     <ir_version: 10, opset_import: ["": 20, "omni": 1]>
     g (uint8[1, t, 32] X, float[1, t, 32] R, float x_scale, uint8 x_zero_point, int8[7, 2, 8, 64] W, int32[32] offset,
@@ -342,132 +229,3 @@ def test_a_residual_may_be_overwritten_where_nobody_needs_it(time: int) -> None:
     (c,) = qconv1d({**feeds, "residual": -b}, weight, pad_begin=6).values()
     np.testing.assert_array_equal(z, 0)
     check_formula({"Y": y, "sum": total}, {**feeds, **snake, "residual": -c}, weight, pad_begin=6)
-
-
-def shapes_of(nodes: str, *, time: str, past: str, outputs: str) -> dict[str, list[object]]:
-    """Of the outputs of some nodes over X and a past P, as ORT infers them."""
-    unknown = not past
-    text = f"""
-        <ir_version: 10, opset_import: ["": 20, "omni": 1]>
-        g (uint8[n, {time}, 4] X, float s, uint8 z, int8[7, 1, 1, 64] W, int32[5] O, float[5] M,
-           float[n, {past or "gone"}, 4] P) => ({outputs}) {{ {nodes} }}"""
-    model = onnx.parser.parse_model(text)
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    if unknown:
-        model.graph.input[6].type.tensor_type.shape.dim[1].ClearField("dim_param")
-    return {output.name: output.shape for output in qconv1d_session(model).get_outputs()}
-
-
-@pytest.mark.parametrize("time", ["t", "9"])
-def test_shapes_are_inferred(time: str) -> None:
-    """By numbers where they are known, by name where no padding changes the length; of every output that is there."""
-    nodes = """
-        Y, sum, present, bytes = omni.QConv1d<kernel = 7, dilation = 2, out_channels = 5>
-            (X, s, z, W, O, M, P, , , , s, z)
-        , , , Z = omni.QConv1d<kernel = 7, dilation = 2, out_channels = 5, pad_begin = 12, pad_end = 2>
-            (X, s, z, W, O, M, , , , , s, z)
-    """
-    outputs = "float[a, b, c] Y, float[d, e, f] sum, float[g, h, i] present, uint8[j, k, l] bytes, uint8[m, o, p] Z"
-    shapes = shapes_of(nodes, time=time, past="12", outputs=outputs)
-    kept, longer = ("t", "(t)+2") if time == "t" else (9, 11)
-    same_as_x = ["n", kept, 5]
-    assert shapes == {
-        "Y": same_as_x,
-        "sum": same_as_x,
-        "present": ["n", 12, 4],
-        "bytes": same_as_x,
-        "Z": ["n", longer, 5],
-    }
-
-
-@pytest.mark.parametrize(
-    ("time", "past", "columns"),
-    [
-        ("t", "5", "(t)-7"),
-        ("9", "5", 2),
-        ("t", "p", "(t)+(p)-12"),
-        ("9", "p", "(p)-3"),
-        ("t", "", None),
-        ("9", "", None),
-    ],
-)
-def test_a_past_of_another_length_gives_another_shape(time: str, past: str, columns: object) -> None:
-    node = ", , , bytes = omni.QConv1d<kernel = 7, dilation = 2, out_channels = 5>(X, s, z, W, O, M, P, , , , s, z)"
-    shapes = shapes_of(node, time=time, past=past, outputs="uint8[a, b, c] bytes")
-    assert shapes == {"bytes": [] if columns is None else ["n", columns, 5]}
-
-
-FEEDS, WEIGHT = layer(np.random.default_rng(15), (1, 8, 4), 6, 3)
-X, SIX = FEEDS["X"], np.ones(6, np.float32)
-ZERO = np.asarray(np.uint8(0))
-NONE, ONE, LESS, INFINITE = (np.asarray(scale, np.float32) for scale in (0, 1, -1, np.inf))
-STATE = np.zeros((1, 3, 4), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("feeds", "attributes", "message"),
-    [
-        ({"X": X[0]}, {}, r"Expected rank 3 \(batch, time, channels\), got shape \[8, 4\] - at omni::QConv1d, input X"),
-        ({"X": X[:, :, :3]}, {}, "Expected a multiple of 4 channels, got 3 - at omni::QConv1d, input X"),
-        ({"W": pack_bytes(WEIGHT)[:2]}, {}, r"Expected shape \[3, 1, 1, 64\], got \[2, 1, 1, 64\] - at .* input W"),
-        ({"W": pack_bytes(WEIGHT)[..., :16]}, {}, r"Expected shape \[3, 1, 1, 64\], got \[3, 1, 1, 16\] - at .* W"),
-        ({"offset": FEEDS["offset"][:5]}, {}, r"Expected shape \[6\], got \[5\] - at omni::QConv1d, input offset"),
-        ({"multiplier": SIX[None]}, {}, r"Expected shape \[6\], got \[1, 6\] - at omni::QConv1d, input multiplier"),
-        ({"past": STATE}, {}, r"Expected shape \[1, at most 2, 4\], got \[1, 3, 4\] - at omni::QConv1d, input past"),
-        ({"past": STATE[:, :0, :3]}, {}, r"Expected shape \[1, at most 2, 4\], got \[1, 0, 3\] - at .* input past"),
-        (
-            {"past": STATE[:, :2]},
-            {"pad_begin": 2},
-            "Expected no padding at the beginning beside a past, got 2 - at omni::QConv1d, attribute pad_begin",
-        ),
-        ({"X": X[:, :1]}, {}, "Expected at least 2 columns with their padding, got 1 - at omni::QConv1d, input X"),
-        (
-            {"residual": np.zeros((1, 8, 6), np.float32)},
-            {},
-            r"Expected shape \[1, 6, 6\], got \[1, 8, 6\] - at omni::QConv1d, input residual",
-        ),
-        ({"alpha": SIX}, {}, "Expected alpha and inv_beta, got only one - at omni::QConv1d, input inv_beta"),
-        ({"inv_beta": SIX}, {}, "Expected alpha and inv_beta, got only one - at omni::QConv1d, input alpha"),
-        ({"alpha": SIX[:2], "inv_beta": SIX}, {}, r"Expected shape \[6\], got \[2\] - at omni::QConv1d, input alpha"),
-        ({"x_scale": NONE}, {}, "Expected a positive finite scale, got 0 - at omni::QConv1d, input x_scale"),
-        ({"x_scale": LESS}, {}, "Expected a positive finite scale, got -1 - at omni::QConv1d, input x_scale"),
-        ({"x_scale": INFINITE}, {}, "Expected a positive finite scale"),
-        ({"x_scale": SIX}, {}, r"Expected shape \[\], got \[6\] - at omni::QConv1d, input x_scale"),
-        ({"y_scale": NONE}, {}, "Expected a positive finite scale, got 0 - at omni::QConv1d, input y_scale"),
-        ({"y_scale": LESS}, {}, "Expected a positive finite scale, got -1 - at omni::QConv1d, input y_scale"),
-        ({"y_scale": None}, {}, "Expected a scale for the output bytes, got none - at omni::QConv1d, input y_scale"),
-        (
-            {"y_zero_point": None},
-            {},
-            "Expected a zero point for the output bytes, got none - at omni::QConv1d, input y_zero_point",
-        ),
-        ({}, {"kernel": 12}, "Expected a value from 1 to 11, got 12 - at omni::QConv1d, attribute kernel"),
-        ({}, {"kernel": None}, "Expected an integer, got none - at omni::QConv1d, attribute kernel"),
-        ({}, {"out_channels": None}, "Expected an integer, got none - at omni::QConv1d, attribute out_channels"),
-        ({}, {"dilation": 0}, "Expected a value from 1 to .*, got 0 - at omni::QConv1d, attribute dilation"),
-        ({}, {"pad_end": -1}, "Expected a value from 0 to .*, got -1 - at omni::QConv1d, attribute pad_end"),
-    ],
-)
-def test_wrong_inputs_are_named(
-    feeds: dict[str, Array | None], attributes: dict[str, int | None], message: str
-) -> None:
-    given = {**FEEDS, "y_scale": ONE, "y_zero_point": ZERO, **feeds}
-    kept = {name: array for name, array in given.items() if array is not None}
-    model = qconv1d_model(kept, WEIGHT, ["Y", "bytes"])
-    (node,) = model.graph.node
-    others = [attribute for attribute in node.attribute if attribute.name not in attributes]
-    del node.attribute[:]
-    node.attribute.extend(others)
-    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items() if value is not None)
-    with pytest.raises(Exception, match=message):
-        qconv1d_session(model).run(None, fed(kept))
-
-
-@pytest.mark.parametrize("name", ["X", "x_zero_point", "x_scale"])
-def test_other_types_are_refused_at_load(name: str) -> None:
-    model = qconv1d_model(FEEDS, WEIGHT)
-    (value,) = (value for value in model.graph.input if value.name == name)
-    value.type.tensor_type.elem_type = onnx.TensorProto.INT8 if name != "x_scale" else onnx.TensorProto.DOUBLE
-    with pytest.raises(Exception, match="QConv1d"):
-        qconv1d_session(model)
