@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from kernels import LAYOUTS, LIBRARY, SINE_ERROR, laid, options, parameters, rounding, run, snake64
+from kernels import LAYOUTS, LIBRARY, SINE_ERROR, laid, needs_shapes, options, parameters, rounding, run, snake64
 
 
 @LAYOUTS
@@ -181,6 +181,7 @@ print((status("VmHWM") - before) / (x.nbytes / 1024))
 """
 
 
+@needs_shapes
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of peak memory")
 @pytest.mark.parametrize(("dims", "tensors"), [("n, c, t", 1), ("?, ?, ?", 2)])
 def test_a_chain_runs_in_place_where_its_shape_has_a_name(dims: str, tensors: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conv1d import Array, conv1d, conv1d64, conv1d_model, conv1d_session, snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import options, parameters
+from kernels import needs_shapes, options, parameters
 
 from omni_sdk.tools.prepare.winograd import amplification, pack
 
@@ -234,6 +234,7 @@ def test_a_residual_may_be_overwritten_where_nobody_needs_it() -> None:
     assert snr(again, y) > least_snr(7, 4) - 14
 
 
+@needs_shapes
 @pytest.mark.parametrize("time", ["t", "9"])
 def test_shapes_are_inferred(time: str) -> None:
     """By numbers where they are known, by name where no padding changes the length; ORT then warns of any other."""
@@ -254,6 +255,7 @@ def test_shapes_are_inferred(time: str) -> None:
     assert shapes == [["n", kept, 5], ["n", 12, 3], ["n", longer, 5]]
 
 
+@needs_shapes
 @pytest.mark.parametrize(
     ("time", "past", "columns"),
     [

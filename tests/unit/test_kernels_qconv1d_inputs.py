@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from kernels import Array
+from kernels import Array, needs_shapes
 from onnx import helper
 from qconv1d import fed, layer, output_bytes, qconv1d, qconv1d_model, qconv1d_session, same
 
@@ -38,6 +38,7 @@ def shapes_of(nodes: str, *, time: str, past: str, outputs: str) -> dict[str, li
     return {output.name: output.shape for output in qconv1d_session(model).get_outputs()}
 
 
+@needs_shapes
 @pytest.mark.parametrize("time", ["t", "9"])
 def test_shapes_are_inferred(time: str) -> None:
     """By numbers where they are known, by name where no padding changes the length; of every output that is there."""
@@ -60,6 +61,7 @@ def test_shapes_are_inferred(time: str) -> None:
     }
 
 
+@needs_shapes
 @pytest.mark.parametrize(
     ("time", "past", "columns"),
     [
