@@ -11,7 +11,7 @@ import click
 T = TypeVar("T")
 
 
-class ShapeParameter(click.ParamType[tuple[str, tuple[int, ...]]]):
+class ShapeParameter(click.ParamType):  # type: ignore[type-arg]  # which click has no place for before 8.4
     """`NAME=1,16,128`: the shape of one input."""
 
     name = "NAME=SIZES"
@@ -27,7 +27,7 @@ class ShapeParameter(click.ParamType[tuple[str, tuple[int, ...]]]):
         return match[1], tuple(int(size) for size in re.split("[,x]", sizes) if size)
 
 
-class FixedParameter(click.ParamType[tuple[str, Any]]):
+class FixedParameter(click.ParamType):  # type: ignore[type-arg]
     """`NAME=VALUE`, the value a number or a list of numbers as JSON writes them."""
 
     name = "NAME=VALUE"
