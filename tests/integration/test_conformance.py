@@ -172,6 +172,8 @@ def compare(chosen, folder):
 @pytest.mark.parametrize("share", [SAMPLE, pytest.param(1, marks=pytest.mark.heavy)])
 def test_node_models_equal_raw_onnx_runtime(share, record_property, tmp_path):
     chosen = cases()[::share]
+    if chosen[0].model is None:
+        pytest.skip("this onnx names its node models, and does not load them")
     counts, wrong = compare(chosen, tmp_path)
     record_property("cases", dict(counts))
     print(f"{len(chosen)} node models: {dict(counts)}")

@@ -167,6 +167,7 @@ def test_a_provider_that_takes_no_node(monkeypatch, asked, placement, lazy):
 def test_where_nodes_run_cannot_be_told_before_version_1_24(monkeypatch, caplog):
     monkeypatch.setattr(Settings, "provider_list", lambda *_: [(FIRST, {})])
     monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: Elsewhere([FIRST, CPU], []))
+    monkeypatch.setattr(sessions, "KNOWN_ENTRIES", {sessions.RECORD_PLACEMENT})
     sessions.open_session(DOUBLE, Settings())
     assert caplog.text == ""
     monkeypatch.setattr(sessions, "KNOWN_ENTRIES", ())
