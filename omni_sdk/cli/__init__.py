@@ -15,24 +15,18 @@ except KeyboardInterrupt:
 from omni_sdk.errors import OmniError
 
 COMMANDS = {
-    "inspect": "What a model is: inputs, outputs, operators, bytes, state.",
-    "doctor": "What holds this device back, and the remedy.",
-    "prepare": "Rewrite, fuse and quantize a model into a bundle for this device.",
-    "tune": "Measure settings on this device and keep the winner.",
-    "bench": "Compare settings and peers side by side.",
-    "export": "Build ONNX models from checkpoints.",
-    "synth": "Codes in, WAV out, streamed as it is made.",
-    "serve": "A model behind the Open Inference Protocol, on Ray Serve.",
-    "evaluate": "Drift, word error rate, predicted MOS, listening tests, latency.",
-    "smoke": "The on-device smoke test.",
+    "inspect": ("What a model is: inputs, outputs, operators, bytes, state.", "bench"),
+    "doctor": ("What holds this device back, and the remedy.", "bench"),
+    "prepare": ("Rewrite, fuse and quantize a model into a bundle for this device.", "prepare"),
+    "tune": ("Measure settings on this device and keep the winner.", "bench"),
+    "bench": ("Compare settings and peers side by side.", "bench"),
+    "export": ("Build ONNX models from checkpoints.", "export"),
+    "synth": ("Codes in, WAV out, streamed as it is made.", "export"),
+    "serve": ("A model behind the Open Inference Protocol, on Ray Serve.", "ray"),
+    "evaluate": ("Drift, word error rate, predicted MOS, listening tests, latency.", "eval"),
+    "smoke": ("The on-device smoke test.", "cli"),
 }
-
-
-EXTRAS = {
-    "inspect": "bench", "doctor": "bench", "tune": "bench", "bench": "bench",
-    "prepare": "prepare", "export": "export", "synth": "export", "serve": "ray", "evaluate": "eval",
-}  # fmt: skip
-"""Which extra of this package brings what a command imports."""
+"""What each command does, and which extra of this package brings what it imports."""
 
 
 class LazyGroup(click.Group):
@@ -50,7 +44,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, what) for name, (what, _) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -59,11 +53,11 @@ class LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
             package, name = (error.name or "").partition(".")[0], ctx.meta[__name__]
-            if package in ("", "omni_sdk") or name not in EXTRAS:
+            if package in ("", "omni_sdk"):
                 raise
             raise click.ClickException(
                 f"Expected the package {package}, got none installed - at omni-sdk {name}"
-                f"\n  hint: pip install 'omni-sdk[{EXTRAS[name]}]'"
+                f"\n  hint: pip install 'omni-sdk[{COMMANDS[name][1]}]'"
             ) from error
 
 
