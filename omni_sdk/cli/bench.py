@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
+from omni_sdk.cli.parameters import shapes_option, values_option
 from omni_sdk.cli.progress import racing
 from omni_sdk.cli.text import safe
 from omni_sdk.errors import InputError, OmniError
@@ -37,8 +37,8 @@ STYLES = {
               help="A preset, tuned, a settings file (.toml), session, openvino, provider:NAME, module:function, "
               "another model, or MODEL@ before any of these. Repeat it; the others are compared with the first. "
               "Default: baseline, ultra, balanced, session.")  # fmt: skip
-@click.option("--shape", "-s", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128 of a made-up input.")
-@click.option("--value", "values", type=FixedParameter(), multiple=True, help="NAME=16000 of a made-up input.")
+@shapes_option("--shape", "-s", "shapes", help="NAME=1,16,128 of a made-up input.")
+@values_option("--value", "values", help="NAME=16000 of a made-up input.")
 @click.option("--inputs", "-i", multiple=True, metavar="FILE|FUNCTION",
               help="Inputs from an .npz file or from module:function; repeat it where one lacks some.")  # fmt: skip
 @click.option("--rounds", "-r", default=7, show_default=True, help="Processes of each contender; each round is a pair.")
@@ -117,8 +117,8 @@ def _measure(model: Path, console: Console, **options: Any) -> Any:
             model,
             options["against"] or DEFAULT,
             inputs=options["inputs"] or None,
-            shapes=dict(options["shapes"]),
-            values=dict(options["values"]),
+            shapes=options["shapes"],
+            values=options["values"],
             rounds=options["rounds"],
             effort=Effort(options["seconds"], (options["least_runs"], None), options["timeout"]),
             ablation=ablation,

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from omni_sdk.cli.parameters import ShapeParameter, by_name
+from omni_sdk.cli.parameters import shapes_option
 
 console = Console(highlight=False)
 
@@ -17,13 +17,7 @@ console = Console(highlight=False)
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--name", help="Of the model; default: the bundle's folder.")
-@click.option(
-    "--warmup",
-    type=ShapeParameter(),
-    multiple=True,
-    callback=by_name,
-    help="A shape to run before the model is ready; not for one with state.",
-)
+@shapes_option("--warmup", help="A shape to run before the model is ready; not for one with state.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of each instance.")
 @click.option(
     "--instances", default=1, show_default=True, type=click.IntRange(min=1), help="Copies that run at a time."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ShapeParameter(click.ParamType):  # type: ignore[type-arg]  # which click has no place for before 8.4
@@ -42,8 +44,18 @@ class FixedParameter(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"Expected NAME=VALUE such as sr=16000, got {value!r} - at {where}", param, ctx)
 
 
-def by_name(ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, T], ...]) -> dict[str, T]:
-    """What an option that may come several times names: for its `callback`. None may come twice, and win in silence."""
+def shapes_option(*names: str, help: str) -> Callable[[F], F]:
+    """An option that gives shapes by the names of inputs: `--shape x=1,16 --shape h=2,4`."""
+    return click.option(*names, type=ShapeParameter(), multiple=True, callback=_by_name, help=help)
+
+
+def values_option(*names: str, help: str) -> Callable[[F], F]:
+    """An option that gives values by the names of inputs: `--value sr=16000`."""
+    return click.option(*names, type=FixedParameter(), multiple=True, callback=_by_name, help=help)
+
+
+def _by_name(ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, T], ...]) -> dict[str, T]:
+    """None may come twice, and win in silence."""
     names = [name for name, _ in given]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from omni_sdk.cli.parameters import FixedParameter, ShapeParameter, by_name
+from omni_sdk.cli.parameters import shapes_option, values_option
 from omni_sdk.tools.prepare import Report, prepare
 from omni_sdk.tools.prepare.api import STEP_FRAMES
 from omni_sdk.tools.prepare.pictures import COLUMNS, LAYER_COLUMNS, cells, check_folder, layer_cells, save_report
@@ -44,21 +44,8 @@ from omni_sdk.tools.prepare.report import Tiling
 @click.option(
     "--target", type=click.Choice(["cpu", "openvino"]), default="cpu", show_default=True, help="What will run it."
 )
-@click.option(
-    "--fix",
-    type=FixedParameter(),
-    multiple=True,
-    callback=by_name,
-    help="NAME=VALUE: an input that is always the same becomes a constant.",
-)
-@click.option(
-    "--shape",
-    "shapes",
-    type=ShapeParameter(),
-    multiple=True,
-    callback=by_name,
-    help="NAME=1,16,128: a shape that never changes.",
-)
+@values_option("--fix", help="NAME=VALUE: an input that is always the same becomes a constant.")
+@shapes_option("--shape", "shapes", help="NAME=1,16,128: a shape that never changes.")
 @click.option("--skip", multiple=True, metavar="PASS", help="Leave a pass out; may be given several times.")
 @click.option("--threads", type=int, help="Of ONNX Runtime while measuring.")
 @click.option(

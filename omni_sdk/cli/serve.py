@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from omni_sdk.cli.parameters import ShapeParameter, by_name
+from omni_sdk.cli.parameters import shapes_option
 
 console = Console(highlight=False)
 
@@ -31,13 +31,7 @@ console = Console(highlight=False)
     help="Of each replica: so many threads.",
 )
 @click.option("--settings", metavar="PRESET|FILE", help="A preset's name or a settings file; default: balanced.")
-@click.option(
-    "--warmup",
-    type=ShapeParameter(),
-    multiple=True,
-    callback=by_name,
-    help="Run at this shape before being ready.",
-)
+@shapes_option("--warmup", help="Run at this shape before being ready.")
 @click.option(
     "--queue",
     default=1,

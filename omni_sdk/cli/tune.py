@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from omni_sdk.cli.parameters import FixedParameter, ShapeParameter
+from omni_sdk.cli.parameters import shapes_option, values_option
 from omni_sdk.cli.progress import racing
 from omni_sdk.cli.text import safe
 
@@ -22,8 +22,8 @@ GOALS = ("latency", "cold-start", "memory", "cpu")
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--goal", type=click.Choice(GOALS), default="latency", show_default=True, help="What to make small.")
-@click.option("--shape", "-s", "shapes", type=ShapeParameter(), multiple=True, help="NAME=1,16,128 of a made-up input.")
-@click.option("--value", "values", type=FixedParameter(), multiple=True, help="NAME=16000 of a made-up input.")
+@shapes_option("--shape", "-s", "shapes", help="NAME=1,16,128 of a made-up input.")
+@values_option("--value", "values", help="NAME=16000 of a made-up input.")
 @click.option("--inputs", "-i", multiple=True, metavar="FILE|FUNCTION",
               help="Inputs from an .npz file or from module:function; repeat it where one lacks some.")  # fmt: skip
 @click.option("--max-memory", metavar="SIZE", help="Peak memory that the winner may have: '2 GiB', '60%'.")
@@ -46,8 +46,8 @@ def command(
             model,
             goal,
             inputs=inputs or None,
-            shapes=dict(shapes),
-            values=dict(values),
+            shapes=shapes,
+            values=values,
             effort=Effort(seconds=seconds),
             keep=not dry_run,
             progress=progress,

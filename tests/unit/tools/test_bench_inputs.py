@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from omni_sdk import InputError, Settings, TensorSpec
+from omni_sdk.cli import main
 from omni_sdk.tools.evaluate.values import plain_arrays, read_written, write_arrays
 from omni_sdk.tools.measure.contenders import Contender, parse, parse_all
 from omni_sdk.tools.measure.engines import Engine
@@ -251,3 +253,12 @@ def test_the_warm_up_runs_on_what_is_measured() -> None:
     Watched(Contender("watched", "callable", "m.onnx")).warm_up({"x": np.array([2, 3])})
     assert len(seen) >= 2
     assert all(x.tolist() == [2, 3] for x in seen)
+
+
+@pytest.mark.parametrize("command", ["bench", "tune"])
+@pytest.mark.parametrize("twice", [["-s", "x=1", "-s", "x=2"], ["--value", "x=1", "--value", "x=2"]])
+def test_a_name_that_comes_twice_is_refused(model: str, command: str, twice: list[str]) -> None:
+    """The last of them would win in silence."""
+    result = CliRunner().invoke(main, [command, model, *twice])
+    assert result.exit_code == 2
+    assert "Expected each name once, got 'x' 2 times" in " ".join(result.output.split())
