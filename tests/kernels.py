@@ -23,6 +23,18 @@ LAYOUTS = pytest.mark.parametrize("channels_last", [0, 1], ids=["channels-first"
 needs_shapes = pytest.mark.skipif(
     tuple(map(int, ort.__version__.split(".")[:2])) < (1, 32), reason="before 1.32 ONNX Runtime is told few shapes"
 )
+lengths_of_past = pytest.mark.parametrize(
+    ("time", "past", "columns"),
+    [
+        ("t", "5", "(t)-7"),
+        ("9", "5", 2),
+        ("t", "p", "(t)+(p)-12"),
+        ("9", "p", "(p)-3"),
+        ("t", "", None),
+        ("9", "", None),
+    ],
+)
+"""Of X, and of the past of a kernel of 7 taps 2 apart; the columns that follow, None where nobody can know."""
 BYTES = pytest.mark.parametrize("element", [UINT8, INT8], ids=["uint8", "int8"])
 
 Array = np.ndarray[Any, Any]

@@ -67,7 +67,8 @@ static OrtStatus *make_domain(OrtCustomOpDomain **domain, int tells_shapes)
 }
 
 /* The domain must outlive every session, and nobody tells us when the last is gone, so one domain serves them all
- * until the process ends, with any copies that it has. Two threads that are first at once make one each; both are whole, and one is kept. */
+ * until the process ends, with any copies that it has. Two threads that are first at once make one each; both are
+ * whole, and one is kept. */
 EXPORTED OrtStatus *ORT_CALL RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
 {
     static OrtCustomOpDomain *kept = NULL;

@@ -9,7 +9,7 @@ import pytest
 from conv1d import Array, conv1d, conv1d64, conv1d_model, conv1d_session, snr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import needs_shapes, options, parameters
+from kernels import lengths_of_past, needs_shapes, options, parameters
 
 from omni_sdk.tools.prepare.winograd import amplification, pack
 
@@ -256,17 +256,7 @@ def test_shapes_are_inferred(time: str) -> None:
 
 
 @needs_shapes
-@pytest.mark.parametrize(
-    ("time", "past", "columns"),
-    [
-        ("t", "5", "(t)-7"),
-        ("9", "5", 2),
-        ("t", "p", "(t)+(p)-12"),
-        ("9", "p", "(p)-3"),
-        ("t", "", None),
-        ("9", "", None),
-    ],
-)
+@lengths_of_past
 def test_a_past_of_another_length_gives_another_shape(time: str, past: str, columns: object) -> None:
     text = f"""
         <ir_version: 10, opset_import: ["": 20, "omni": 1]>

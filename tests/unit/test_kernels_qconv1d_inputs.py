@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from kernels import Array, needs_shapes
+from kernels import Array, lengths_of_past, needs_shapes
 from onnx import helper
 from qconv1d import fed, layer, output_bytes, qconv1d, qconv1d_model, qconv1d_session, same
 
@@ -62,17 +62,7 @@ def test_shapes_are_inferred(time: str) -> None:
 
 
 @needs_shapes
-@pytest.mark.parametrize(
-    ("time", "past", "columns"),
-    [
-        ("t", "5", "(t)-7"),
-        ("9", "5", 2),
-        ("t", "p", "(t)+(p)-12"),
-        ("9", "p", "(p)-3"),
-        ("t", "", None),
-        ("9", "", None),
-    ],
-)
+@lengths_of_past
 def test_a_past_of_another_length_gives_another_shape(time: str, past: str, columns: object) -> None:
     node = ", , , bytes = omni.QConv1d<kernel = 7, dilation = 2, out_channels = 5>(X, s, z, W, O, M, P, , , , s, z)"
     shapes = shapes_of(node, time=time, past=past, outputs="uint8[a, b, c] bytes")
